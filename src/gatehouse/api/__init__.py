@@ -1,0 +1,1 @@
+"""The machine edge: parse, call a room, answer."""

@@ -1,0 +1,1 @@
+"""Settings, error kinds, identifiers and the clock; imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Run a model from a folder, in a process of its own."""

@@ -1,0 +1,1 @@
+"""What both edges share: the current actor, errors, ranges, base URL, CSRF."""

@@ -1,0 +1,1 @@
+"""Users, organisations, tokens, sessions, plans and rate limits."""

@@ -1,0 +1,1 @@
+"""Alembic; sees every table, seen by none."""

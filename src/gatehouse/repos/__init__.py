@@ -1,0 +1,1 @@
+"""Repositories: refs, commits, trees, files, gating and the one gate."""

@@ -1,0 +1,1 @@
+"""Bytes: blobs by content address, git repositories, LFS and Xet formats."""

@@ -1,0 +1,1 @@
+"""Git repositories on disk and git's wire formats."""

@@ -1,0 +1,1 @@
+"""The Xet formats: hashes, xorbs, shards."""

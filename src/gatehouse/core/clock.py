@@ -30,4 +30,6 @@ class FakeClock:
 
 def to_wire(moment: datetime) -> str:
     """`2026-01-01T00:00:00.000Z`: Hub clients refuse an offset such as `+00:00`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return (
+        moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    )

@@ -1,0 +1,64 @@
+"""Everything an operator can set, read once from the environment or the command line.
+
+Only `cli` and `server` create `Settings`; lower rooms take plain values. A field `port` is set by the environment
+variable `GATEHOUSE_PORT`.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="GATEHOUSE_", frozen=True)
+
+    data_dir: Path = Field(
+        Path("data"), description="Folder that holds everything Gatehouse keeps."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    workers: int = Field(1, ge=1, le=64, description="Hub worker processes.")
+    public_url: str | None = Field(
+        None, description="Base URL clients use; without it the request's own host is taken."
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; without it a SQLite file in the data folder."
+    )
+    supervisor_socket: Path | None = Field(
+        None, description="Unix socket of the supervisor; without it nothing can be run."
+    )
+    allow_signup: bool = Field(True, description="Whether strangers may create an account.")
+    max_regular_file_bytes: int = Field(
+        10 * _MIB, description="Largest file a git push may hold outside LFS."
+    )
+    lfs_threshold_bytes: int = Field(
+        1 * _MIB,
+        description="From this size on the commit API asks clients to upload by LFS or Xet.",
+    )
+    max_commit_body_bytes: int = Field(
+        256 * _MIB, description="Largest body of one commit request."
+    )
+    max_file_bytes: int = Field(200 * 1024 * _MIB, description="Largest single file.")
+    model_memory_bytes: int | None = Field(
+        None, description="Memory that loaded models may use; without it, half of the machine's."
+    )
+    model_idle_seconds: float = Field(600.0, description="A model unused for so long is unloaded.")
+    response_cache_bytes: int = Field(64 * _MIB, description="Size of the response cache.")
+    pro_models: str = Field(
+        "", description="Repository ids, comma-separated, that only PRO users may run."
+    )
+    anonymous_requests_per_hour: int = Field(
+        60, ge=0, description="Inference requests without a token."
+    )
+    free_requests_per_hour: int = Field(300, ge=0, description="Inference requests of a free user.")
+    pro_requests_per_hour: int = Field(6000, ge=0, description="Inference requests of a PRO user.")
+    enterprise_requests_per_hour: int = Field(
+        60000, ge=0, description="Inference requests of an enterprise user."
+    )
+    log_json: bool = Field(False, description="Log lines as JSON instead of text.")
+
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'gatehouse.db'}"

@@ -1,4 +1,4 @@
-"""Rows of the identity room. Users and organisations share one table of names, so no name is given twice."""
+"""Rows of the identity room. Users and organisations share one table of names."""
 
 from datetime import datetime
 
@@ -12,6 +12,8 @@ class AccountRow(Base):
     """A name that can own repositories: of a user or of an organisation."""
 
     __tablename__ = "accounts"
+    # An id is never given twice: audit entries and signed URLs outlive the account.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  (SQLAlchemy's own hook)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(96))
@@ -43,9 +45,16 @@ class MembershipRow(Base):
 
 
 class AccessTokenRow(Base):
-    """A user access token. Only the SHA-256 of its value is kept; `hint` is its last four characters."""
+    """An access token, made by hand (kind `user`) or by a device sign-in (kind `oauth`).
+
+    Only the SHA-256 of its value is kept; `hint` is its last four characters.
+    """
 
     __tablename__ = "access_tokens"
+    __table_args__ = (
+        UniqueConstraint("user_id", "kind", "name"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -54,6 +63,7 @@ class AccessTokenRow(Base):
     role: Mapped[str] = mapped_column(String(16))
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     refresh_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
+    client_id: Mapped[str | None] = mapped_column(String(200))
     hint: Mapped[str] = mapped_column(String(8))
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]

@@ -1,0 +1,244 @@
+"""What an engine is: it runs one model from one folder, a step at a time.
+
+Knows nothing of processes, sockets, repositories, plans or who is asking, and imports no torch: a
+hub worker reads these shapes too. They travel as msgspec messages between processes of one version,
+so they may change with any release.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from gatehouse.core.errors import GatehouseError
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended; the values are those of the text-generation surface."""
+
+    LENGTH = "length"
+    EOS_TOKEN = "eos_token"  # noqa: S105 - a reason, not a secret
+    STOP_SEQUENCE = "stop_sequence"
+
+
+class RefusalKind(StrEnum):
+    """Why a request was not run to its end; the values are the wire's `error_type`."""
+
+    VALIDATION = "validation"
+    TEMPLATE = "template_error"
+    OVERLOADED = "overloaded"
+    GENERATION = "generation"
+
+
+class RequestRefused(GatehouseError):
+    """The engine will not run this request; the message is for the caller."""
+
+    def __init__(self, kind: RefusalKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ModelNotLoadable(GatehouseError):
+    """The folder holds no model that this engine can run; the message is for the caller."""
+
+
+class TextPrompt(msgspec.Struct, frozen=True, tag="text"):
+    """Plain text; the tokenizer adds the special tokens it always adds.
+
+    Attributes:
+        truncate: Keep only this many tokens, the last ones.
+    """
+
+    text: str
+    truncate: int | None = None
+
+
+class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
+    """A conversation, rendered by the model's own chat template.
+
+    Attributes:
+        messages: As the template expects them: objects with `role` and `content`.
+        tools: JSON schemas of functions, or None.
+        continue_final_message: The last message is the beginning of the answer.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    tools: tuple[dict[str, Any], ...] | None = None
+    continue_final_message: bool = False
+
+
+Prompt = TextPrompt | ChatPrompt
+
+
+class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the next token is chosen. None means: what the model's `generation_config.json` says."""
+
+    do_sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int | None = None
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One sequence to generate.
+
+    Attributes:
+        max_new_tokens: Upper bound of generated tokens.
+        fit_to_context: Lower `max_new_tokens` to what the prompt leaves instead of refusing.
+        max_total_tokens: Bound of prompt and generated tokens together (the older `max_length`).
+        max_seconds: Stop, as if by length, once this much time has passed since the first step.
+        stop: Texts that end the sequence.
+        keep_stop: Whether the text that ended the sequence stays in the answer.
+        num_top_tokens: How many of the likeliest tokens to report at each step.
+        prompt_details: Report the prompt's tokens and their log-probabilities.
+        priority: Waiting requests of a lower number go first.
+    """
+
+    prompt: Prompt
+    sampling: SamplingParams = SamplingParams()
+    max_new_tokens: int = 20
+    fit_to_context: bool = False
+    max_total_tokens: int | None = None
+    max_seconds: float | None = None
+    stop: tuple[str, ...] = ()
+    keep_stop: bool = True
+    num_top_tokens: int = 0
+    prompt_details: bool = False
+    priority: int = 0
+
+
+class ScoredToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token and its natural-log probability under the model, before any sampling rule.
+
+    `logprob` is None for the first token of a prompt.
+    """
+
+    id: int
+    text: str
+    logprob: float | None
+    special: bool
+
+
+class GeneratedToken(msgspec.Struct, frozen=True, array_like=True):
+    """One generated token.
+
+    Attributes:
+        token: The token. The text of a special token is its own name, such as `</s>`.
+        piece: Text of the continuation that this token released: empty while a character or a
+            possible stop text is incomplete. All pieces joined are the continuation.
+        top: The likeliest tokens of this step, best first.
+    """
+
+    token: ScoredToken
+    piece: str
+    top: tuple[ScoredToken, ...] = ()
+
+
+class Start(msgspec.Struct, frozen=True, array_like=True):
+    """Sent with a sequence's first token. `seed` is None for greedy decoding."""
+
+    num_prompt_tokens: int
+    seed: int | None
+    prompt_tokens: tuple[ScoredToken, ...]
+    waited_seconds: float
+
+
+class Finish(msgspec.Struct, frozen=True, array_like=True):
+    """Sent with a sequence's last token."""
+
+    reason: FinishReason
+    num_generated_tokens: int
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence that broke; no more is sent for it."""
+
+    kind: RefusalKind
+    message: str
+
+
+class SequenceOutput(msgspec.Struct, frozen=True, array_like=True):
+    """What one step gave for one sequence."""
+
+    request_id: int
+    tokens: tuple[GeneratedToken, ...] = ()
+    start: Start | None = None
+    finish: Finish | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.finish is not None or self.failure is not None
+
+
+class ModelDescription(msgspec.Struct, frozen=True):
+    """What a loaded model is and can take.
+
+    Attributes:
+        context_length: Prompt and generated tokens together.
+        dtype: As stored, such as `bfloat16`.
+        device: `cpu` or `gpu`.
+    """
+
+    engine: str
+    architecture: str
+    context_length: int
+    has_chat_template: bool
+    eos_token_ids: tuple[int, ...]
+    dtype: str
+    device: str
+    num_parameters: int
+
+
+class Engine(Protocol):
+    """Runs sequences through one model.
+
+    `step` is called by one thread; `add` and `cancel` may be called by any other at any time.
+    """
+
+    def describe(self) -> ModelDescription: ...
+
+    def add(self, request_id: int, request: GenerationRequest) -> None:
+        """Read the prompt and queue the request. Takes as long as tokenizing does.
+
+        Raises:
+            RequestRefused: It does not fit this model, or too many are waiting.
+        """
+        ...
+
+    def cancel(self, request_id: int) -> None:
+        """Forget a request; its memory is free by the next step. Unknown ids are ignored."""
+        ...
+
+    def has_work(self) -> bool: ...
+
+    def step(self) -> list[SequenceOutput]:
+        """Advance every running sequence by one token, after letting waiting ones in."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """Weights and what running sequences hold, in bytes."""
+        ...
+
+    def unload(self) -> None:
+        """Drop the model and every request. The engine cannot be used afterwards."""
+        ...
+
+
+class LoadEngine(Protocol):
+    """How a kind of engine is made."""
+
+    def __call__(self, folder: Path) -> Engine:
+        """Load the model in `folder`.
+
+        Raises:
+            ModelNotLoadable: With a sentence that says why.
+        """
+        ...

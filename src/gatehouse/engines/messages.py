@@ -1,0 +1,93 @@
+"""The messages that hub workers, the supervisor, the fork server and model hosts exchange.
+
+All ends are processes of one installation, started together: no version is negotiated.
+"""
+
+import msgspec
+
+from gatehouse.engines.base import GenerationRequest, ModelDescription, RefusalKind, SequenceOutput
+
+# Hub worker -> host. The worker chooses request ids; they are its own.
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    request_id: int
+    request: GenerationRequest
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    request_id: int
+
+
+WorkerToHost = Generate | Cancel
+
+# Host -> hub worker.
+
+
+class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
+    """What one engine step gave for all sequences of this worker."""
+
+    outputs: tuple[SequenceOutput, ...]
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The request was never started."""
+
+    request_id: int
+    kind: RefusalKind
+    message: str
+
+
+HostToWorker = Stepped | Refused
+
+# Host -> supervisor, one packet each. Closing this socket ends the host.
+
+
+class HostReady(msgspec.Struct, frozen=True, tag="ready"):
+    description: ModelDescription
+    memory_bytes: int
+
+
+class HostFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The model could not be loaded; the host exits. The message is for the caller."""
+
+    message: str
+
+
+HostToSupervisor = HostReady | HostFailed
+
+# Supervisor <-> fork server, one packet each.
+
+
+class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
+    """Start a host; the packet also carries one descriptor: the host's end of its control socket.
+
+    Attributes:
+        socket_path: Where the host listens for hub workers.
+        num_threads: Threads for tensor operations.
+    """
+
+    host_id: int
+    engine: str
+    folder: str
+    socket_path: str
+    num_threads: int
+
+
+class HostForked(msgspec.Struct, frozen=True, tag="forked"):
+    host_id: int
+    pid: int
+
+
+class HostExited(msgspec.Struct, frozen=True, tag="exited"):
+    """`status` is an exit code, or minus the number of the signal that killed it."""
+
+    host_id: int
+    status: int
+
+
+class ForkServerReady(msgspec.Struct, frozen=True, tag="fork_server_ready"):
+    """The libraries are imported; forking is now cheap."""
+
+
+FromForkServer = HostForked | HostExited | ForkServerReady

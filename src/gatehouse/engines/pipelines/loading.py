@@ -1,0 +1,110 @@
+"""A folder to a model and its tokenizer, by `transformers`, running no code from the folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from gatehouse.engines.base import ModelNotLoadable
+
+_DEFAULT_CONTEXT_LENGTH = 2048
+_LONGEST_BELIEVED_CONTEXT = 16_777_216
+
+
+def load_causal_lm(folder: Path) -> tuple[Any, Any]:
+    """The model (in the precision it is stored in) and its tokenizer.
+
+    Raises:
+        ModelNotLoadable: Missing or damaged files, an architecture that is not known, or missing
+            weights.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    _check_config(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    # The libraries raise whatever they meet in a damaged file (SafetensorError is a plain
+    # Exception); this is the edge to foreign files, and the sentence goes to the caller.
+    except Exception as error:
+        raise ModelNotLoadable(_sentence(error, folder)) from error
+    if report["missing_keys"]:
+        names = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelNotLoadable(f"The weights lack {len(report['missing_keys'])} tensors: {names}.")
+    _set_single_sequence_defaults(model)
+    return model.eval(), tokenizer
+
+
+def context_length(model: Any, tokenizer: Any) -> int:
+    """Positions that the model was made for, else what the tokenizer says."""
+    limits = (
+        getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        tokenizer.model_max_length,
+    )
+    for limit in limits:
+        if isinstance(limit, int) and 0 < limit <= _LONGEST_BELIEVED_CONTEXT:
+            return limit
+    return _DEFAULT_CONTEXT_LENGTH
+
+
+def cache_bytes_per_token(model: Any) -> int:
+    """Size of one token's keys and values over all layers, in bytes."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    return int(2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize)
+
+
+def _check_config(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError as error:
+        raise ModelNotLoadable("The repository has no `config.json`.") from error
+    except ValueError as error:
+        raise ModelNotLoadable("`config.json` is not JSON.") from error
+    if not isinstance(config, dict):
+        raise ModelNotLoadable("`config.json` is not a JSON object.")
+    for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        # `owner/name` would make transformers fetch compiled kernels from a hub.
+        if "/" in str(config.get(name) or ""):
+            raise ModelNotLoadable(
+                f"`{name}` in `config.json` asks for code from another repository."
+            )
+    if config.get("is_encoder_decoder"):
+        raise ModelNotLoadable("Encoder-decoder models are not served as text-generation.")
+
+
+def _set_single_sequence_defaults(model: Any) -> None:
+    """Leave out of the model's generation defaults what our loop does not do."""
+    defaults = model.generation_config
+    defaults.num_beams = 1
+    defaults.num_return_sequences = 1
+    for name in ("guidance_scale", "max_time", "stop_strings", "cache_implementation"):
+        setattr(defaults, name, None)
+    for name in (
+        "prompt_lookup_num_tokens",
+        "assistant_early_exit",
+        "penalty_alpha",
+        "dola_layers",
+    ):
+        if hasattr(defaults, name):
+            setattr(defaults, name, None)
+
+
+def _sentence(error: Exception, folder: Path) -> str:
+    """The library's first line, without the place where the files lie."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].replace(str(folder), "the repository")[:500]

@@ -1,0 +1,94 @@
+"""Prompts to token ids: plain text, and conversations through the model's own chat template."""
+
+from typing import Any
+
+import jinja2
+
+from gatehouse.engines.base import (
+    ChatPrompt,
+    GenerationRequest,
+    Prompt,
+    RefusalKind,
+    RequestRefused,
+    TextPrompt,
+)
+
+
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Token ids of a prompt.
+
+    Raises:
+        RequestRefused: The chat template is missing or fails, or nothing is left to start from.
+    """
+    if isinstance(prompt, TextPrompt):
+        ids = tokenizer(prompt.text).input_ids
+        if prompt.truncate is not None:
+            ids = ids[-prompt.truncate :]
+    else:
+        # The template writes the special tokens itself.
+        ids = tokenizer(_render_chat(tokenizer, prompt), add_special_tokens=False).input_ids
+    if not ids:
+        raise refuse_invalid("`inputs` has no tokens for this model")
+    return list(ids)
+
+
+def allowed_new_tokens(
+    request: GenerationRequest, num_prompt_tokens: int, context_length: int
+) -> int:
+    """How many tokens may be generated, in the order of checks and with the sentences of TGI.
+
+    Raises:
+        RequestRefused: The prompt, or the prompt with what was asked for, is longer than the
+            context.
+    """
+    room = context_length - num_prompt_tokens
+    if request.max_total_tokens is not None:
+        wanted = min(request.max_new_tokens, request.max_total_tokens - num_prompt_tokens)
+        if wanted < 1:
+            raise refuse_invalid(
+                "`inputs` tokens must be less than `max_length`. "
+                f"Given: {num_prompt_tokens} `inputs` tokens "
+                f"and {request.max_total_tokens} `max_length`"
+            )
+    else:
+        wanted = request.max_new_tokens
+    if wanted > room and not request.fit_to_context:
+        raise refuse_invalid(
+            f"`inputs` tokens + `max_new_tokens` must be <= {context_length}. "
+            f"Given: {num_prompt_tokens} `inputs` tokens and {wanted} `max_new_tokens`"
+        )
+    if room < 1:
+        raise refuse_invalid(
+            f"`inputs` must have less than {context_length - 1} tokens. Given: {num_prompt_tokens}"
+        )
+    return min(wanted, room)
+
+
+def refuse_invalid(sentence: str) -> RequestRefused:
+    """A refusal as clients of TGI know it."""
+    return RequestRefused(RefusalKind.VALIDATION, f"Input validation error: {sentence}")
+
+
+def _render_chat(tokenizer: Any, prompt: ChatPrompt) -> str:
+    if not tokenizer.chat_template:
+        raise _template_error("template not found")
+    try:
+        # transformers compiles templates in an immutable sandbox of Jinja.
+        rendered = tokenizer.apply_chat_template(
+            [dict(message) for message in prompt.messages],
+            tools=[dict(tool) for tool in prompt.tools] if prompt.tools else None,
+            tokenize=False,
+            add_generation_prompt=not prompt.continue_final_message,
+            continue_final_message=prompt.continue_final_message,
+        )
+    except jinja2.TemplateError as error:
+        raise _template_error(error.message or type(error).__name__) from error
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+        # A template is a program from the repository; the messages it trips over come from the
+        # caller.
+        raise _template_error(f"{type(error).__name__}: {error}") from error
+    return str(rendered)
+
+
+def _template_error(why: str) -> RequestRefused:
+    return RequestRefused(RefusalKind.TEMPLATE, f"Template error: {why}")

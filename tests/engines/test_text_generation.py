@@ -1,0 +1,368 @@
+"""The engine against `transformers.generate` on the same folder, which is what correct means."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gatehouse.engines.base import (
+    ChatPrompt,
+    Finish,
+    FinishReason,
+    GeneratedToken,
+    GenerationRequest,
+    ModelNotLoadable,
+    RefusalKind,
+    RequestRefused,
+    SamplingParams,
+    Start,
+    TextPrompt,
+)
+from gatehouse.engines.pipelines import text_generation
+from gatehouse.engines.pipelines.text_generation import TextGenerationEngine, load_text_generation
+
+PROMPTS = [
+    "the cat",
+    "hello world",
+    "a dog ran over the hill and",
+    "while",
+    "the mat came again and the cat sat on",
+    "日本語 text",
+    "naïve café",
+    "  two spaces",
+    "x",
+    "the the the the the the",
+]
+
+
+@dataclass
+class Answer:
+    tokens: list[GeneratedToken] = field(default_factory=list)
+    start: Start | None = None
+    finish: Finish | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        return [generated.token.id for generated in self.tokens]
+
+    @property
+    def text(self) -> str:
+        return "".join(generated.piece for generated in self.tokens)
+
+
+def run(engine: TextGenerationEngine, requests: Iterable[GenerationRequest]) -> list[Answer]:
+    answers: dict[int, Answer] = {}
+    for request_id, request in enumerate(requests):
+        engine.add(request_id, request)
+        answers[request_id] = Answer()
+    while engine.has_work():
+        for output in engine.step():
+            assert output.failure is None, output.failure
+            answer = answers[output.request_id]
+            answer.tokens += output.tokens
+            answer.start = output.start or answer.start
+            answer.finish = output.finish
+    assert engine.budget.num_allocated == 0
+    return list(answers.values())
+
+
+def ask(text: str, max_new_tokens: int = 24, **options: Any) -> GenerationRequest:
+    return GenerationRequest(prompt=TextPrompt(text), max_new_tokens=max_new_tokens, **options)
+
+
+def reference(folder: Path, text: str, max_new_tokens: int = 24, **options: Any) -> list[int]:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    inputs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    output = model.generate(
+        inputs.input_ids,
+        attention_mask=inputs.attention_mask,
+        max_new_tokens=max_new_tokens,
+        **({"do_sample": False} | options),
+    )
+    return [int(token_id) for token_id in output[0, inputs.input_ids.shape[1] :]]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def folder(request: pytest.FixtureRequest, llama_folder: Path, gpt2_folder: Path) -> Path:
+    return llama_folder if request.param == "llama" else gpt2_folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> TextGenerationEngine:
+    return load_text_generation(folder)
+
+
+@pytest.fixture(scope="module")
+def llama(llama_folder: Path) -> TextGenerationEngine:
+    return load_text_generation(llama_folder)
+
+
+def test_greedy_tokens_are_those_of_generate(engine: TextGenerationEngine, folder: Path) -> None:
+    expected = [reference(folder, prompt) for prompt in PROMPTS]
+    assert len({tuple(ids) for ids in expected}) > 5  # the prompts do lead to different places
+    alone = [run(engine, [ask(prompt)])[0].ids for prompt in PROMPTS]
+    assert alone == expected
+
+
+def test_eight_at_once_give_the_tokens_of_one_alone(
+    engine: TextGenerationEngine, folder: Path
+) -> None:
+    together = run(engine, [ask(prompt) for prompt in PROMPTS[:8]])
+    assert [answer.ids for answer in together] == [reference(folder, text) for text in PROMPTS[:8]]
+
+
+def test_text_is_what_the_tokenizer_decodes(engine: TextGenerationEngine, folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for answer in run(engine, [ask(prompt, 60) for prompt in PROMPTS]):
+        assert answer.text == tokenizer.decode(answer.ids, skip_special_tokens=True)
+
+
+def test_sampled_tokens_are_those_of_generate_under_the_same_seed(
+    llama: TextGenerationEngine, llama_folder: Path
+) -> None:
+    options: dict[str, Any] = {
+        "temperature": 0.8,
+        "top_k": 20,
+        "top_p": 0.9,
+        "repetition_penalty": 1.3,
+    }
+    # `generate` draws from torch's global generator, which starts from the same seed here.
+    torch.manual_seed(7)
+    expected = reference(llama_folder, "the cat", do_sample=True, **options)
+    sampling = SamplingParams(do_sample=True, seed=7, **options)
+    answer = run(llama, [ask("the cat", sampling=sampling)])[0]
+    assert answer.ids == expected
+    assert answer.start is not None
+    assert answer.start.seed == 7
+
+
+def test_same_seed_gives_the_same_text_alone_and_in_a_crowd(llama: TextGenerationEngine) -> None:
+    request = ask("the cat", sampling=SamplingParams(do_sample=True, seed=3, temperature=1.2))
+    others = [ask(text, sampling=SamplingParams(do_sample=True)) for text in PROMPTS[:5]]
+    alone = run(llama, [request])[0]
+    crowd = run(llama, [*others, request, *others])[5]
+    assert crowd.ids == alone.ids
+    different = ask("the cat", sampling=SamplingParams(do_sample=True, seed=4, temperature=1.2))
+    assert run(llama, [different])[0].ids != alone.ids
+
+
+def test_generation_config_is_honoured(llama_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    plain = reference(llama_folder, "the cat")
+    config = json.loads((folder / "generation_config.json").read_text())
+    config |= {
+        "eos_token_id": [2, plain[5]],
+        "min_new_tokens": 9,
+        "suppress_tokens": [plain[1]],
+        "repetition_penalty": 1.2,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(config))
+    expected = reference(folder, "the cat", 30)
+    assert expected != reference(llama_folder, "the cat", 30)
+    assert run(load_text_generation(folder), [ask("the cat", 30)])[0].ids == expected
+
+
+def test_end_of_sequence_token_ends_it(llama_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    ids = reference(llama_folder, "hello world")
+    eos = ids[6]
+    config = json.loads((folder / "generation_config.json").read_text()) | {"eos_token_id": eos}
+    (folder / "generation_config.json").write_text(json.dumps(config))
+    answer = run(load_text_generation(folder), [ask("hello world")])[0]
+    assert answer.ids == ids[: ids.index(eos) + 1]
+    assert answer.finish == Finish(FinishReason.EOS_TOKEN, len(answer.ids))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_stop_string_is_found_across_and_inside_tokens(
+    llama: TextGenerationEngine, *, keep: bool
+) -> None:
+    whole = run(llama, [ask("the cat")])[0]
+    pieces = [generated.piece for generated in whole.tokens]
+    borders = [len("".join(pieces[:n])) for n in range(1, len(pieces))]
+    # Begin one character before a token border and end one after it.
+    border = next(b for b in borders if b > 3 and whole.text[b - 2 : b + 2].isascii())
+    stop = whole.text[border - 1 : border + 1]
+    end = whole.text.index(stop) + (len(stop) if keep else 0)
+    answer = run(llama, [ask("the cat", stop=("never seen", stop), keep_stop=keep)])[0]
+    assert answer.text == whole.text[:end]
+    assert answer.finish is not None
+    assert answer.finish.reason is FinishReason.STOP_SEQUENCE
+    assert len(answer.tokens) < len(whole.tokens)
+
+
+def test_cancelled_sequence_gives_its_memory_back(llama: TextGenerationEngine) -> None:
+    llama.add(1, ask("the cat", 100))
+    llama.add(2, ask("hello", 5))
+    llama.step()
+    llama.step()
+    reserved = llama.budget.num_allocated
+    assert reserved > 100
+    llama.cancel(1)
+    assert [output.request_id for output in llama.step()] == [2]
+    assert llama.budget.num_allocated < reserved - 99
+    llama.cancel(2)
+    llama.cancel(77)
+    assert llama.step() == []
+    assert not llama.has_work()
+    assert llama.budget.num_allocated == 0
+
+
+def test_cancelled_while_waiting_never_starts(llama: TextGenerationEngine) -> None:
+    llama.add(1, ask("the cat"))
+    llama.cancel(1)
+    assert llama.step() == []
+    assert not llama.has_work()
+
+
+def test_lower_priority_number_goes_first(llama: TextGenerationEngine) -> None:
+    llama.add(1, ask("the cat", 2, priority=5))
+    llama.add(2, ask("the cat", 2, priority=0))
+    assert [output.request_id for output in llama.step()] == [2]
+    while llama.has_work():
+        llama.step()
+
+
+def test_too_many_waiting_is_overloaded(
+    llama: TextGenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_generation, "MAX_WAITING", 1)
+    llama.add(1, ask("the cat", 1))
+    with pytest.raises(RequestRefused, match="Model is overloaded") as refused:
+        llama.add(2, ask("the cat", 1))
+    assert refused.value.kind is RefusalKind.OVERLOADED
+    llama.step()
+    assert not llama.has_work()
+
+
+def test_prompt_longer_than_the_context_is_refused(llama: TextGenerationEngine) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        llama.add(1, ask("x " * 127, 20))
+    assert refused.value.message == (
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 128. "
+        "Given: 255 `inputs` tokens and 20 `max_new_tokens`"
+    )
+    with pytest.raises(RequestRefused) as refused:
+        llama.add(1, ask("x " * 64, 20, fit_to_context=True))
+    assert refused.value.message == (
+        "Input validation error: `inputs` must have less than 127 tokens. Given: 129"
+    )
+    assert not llama.has_work()
+
+
+def test_default_length_is_fitted_to_the_context(llama: TextGenerationEngine) -> None:
+    answer = run(llama, [ask("x " * 62, 20, fit_to_context=True)])[0]
+    assert answer.start is not None
+    assert answer.start.num_prompt_tokens == 125
+    assert len(answer.ids) == 3
+
+
+def test_truncate_keeps_the_last_tokens(llama: TextGenerationEngine) -> None:
+    request = GenerationRequest(prompt=TextPrompt("x " * 100, truncate=10))
+    start = run(llama, [request])[0].start
+    assert start is not None
+    assert start.num_prompt_tokens == 10
+
+
+def test_details_hold_log_probabilities(llama: TextGenerationEngine) -> None:
+    answer = run(llama, [ask("the cat", 4, num_top_tokens=3, prompt_details=True)])[0]
+    assert answer.start is not None
+    prompt = answer.start.prompt_tokens
+    assert [token.text for token in prompt][:2] == ["<s>", "the"]
+    assert prompt[0].special
+    assert prompt[0].logprob is None
+    assert all(token.logprob is not None and token.logprob < 0 for token in prompt[1:])
+    for generated in answer.tokens:
+        assert generated.top[0] == generated.token  # greedy: the chosen one is the likeliest
+        assert len(generated.top) == 3
+        assert sum(math.exp(token.logprob or 0) for token in generated.top) <= 1
+
+
+def test_penalties_change_the_answer(llama: TextGenerationEngine) -> None:
+    plain = run(llama, [ask("the the the", 40)])[0].ids
+    penalised = run(
+        llama, [ask("the the the", 40, sampling=SamplingParams(frequency_penalty=2.0))]
+    )[0].ids
+    first_repeat = next(n for n in range(40) if plain[n] in plain[:n])
+    assert penalised[:first_repeat] == plain[:first_repeat]
+    assert len(set(penalised)) > len(set(plain))
+
+
+def test_chat_goes_through_the_models_template(llama: TextGenerationEngine) -> None:
+    chat = ChatPrompt(messages=({"role": "user", "content": "hello"},))
+    answer = run(llama, [GenerationRequest(prompt=chat, prompt_details=True)])[0]
+    assert answer.start is not None
+    rendered = "".join(token.text for token in answer.start.prompt_tokens)
+    assert rendered == "<s>user: hello</s><s>assistant:"
+
+
+def test_template_that_raises_is_a_clean_refusal(llama: TextGenerationEngine) -> None:
+    messages = ({"role": "user", "content": "a"}, {"role": "system", "content": "b"})
+    with pytest.raises(RequestRefused) as refused:
+        llama.add(1, GenerationRequest(prompt=ChatPrompt(messages=messages)))
+    assert refused.value.kind is RefusalKind.TEMPLATE
+    assert refused.value.message == "Template error: the system message comes first"
+
+
+def test_model_without_template_refuses_chat(gpt2_folder: Path) -> None:
+    chat = ChatPrompt(messages=({"role": "user", "content": "hello"},))
+    with pytest.raises(RequestRefused, match="Template error: template not found"):
+        load_text_generation(gpt2_folder).add(1, GenerationRequest(prompt=chat))
+
+
+def test_broken_numbers_fail_one_sequence_only(llama_folder: Path) -> None:
+    engine = load_text_generation(llama_folder)
+    engine.add(1, ask("the cat", 5))
+    engine.add(2, ask("x", 5, sampling=SamplingParams(do_sample=True, repetition_penalty=1e-45)))
+    failures, finished = [], []
+    while engine.has_work():
+        for output in engine.step():
+            failures += [output.request_id] if output.failure else []
+            finished += [output.request_id] if output.finish else []
+    assert failures == [2]
+    assert finished == [1]
+    assert engine.budget.num_allocated == 0
+
+
+def test_description_says_what_the_model_is(llama: TextGenerationEngine) -> None:
+    description = llama.describe()
+    assert description.architecture == "LlamaForCausalLM"
+    assert description.context_length == 128
+    assert description.has_chat_template
+    assert description.eos_token_ids == (2,)
+    assert description.dtype == "bfloat16"
+    assert llama.memory_bytes() > description.num_parameters
+
+
+def test_folders_that_cannot_be_loaded_say_why(llama_folder: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ModelNotLoadable, match=r"no `config\.json`"):
+        load_text_generation(empty)
+    truncated = shutil.copytree(llama_folder, tmp_path / "truncated")
+    weights = truncated / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelNotLoadable) as refused:
+        load_text_generation(truncated)
+    assert str(tmp_path) not in refused.value.message
+    unknown = shutil.copytree(llama_folder, tmp_path / "unknown")
+    config = json.loads((unknown / "config.json").read_text()) | {"model_type": "nonesuch"}
+    (unknown / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelNotLoadable, match="nonesuch"):
+        load_text_generation(unknown)
+
+
+def test_kernels_from_elsewhere_are_refused(llama_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["_attn_implementation"] = "somebody/kernels"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelNotLoadable, match="another repository"):
+        load_text_generation(folder)

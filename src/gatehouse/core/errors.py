@@ -1,6 +1,7 @@
 """The few kinds of error that Gatehouse has.
 
-Rooms subclass a kind beside the code that raises it. Only `http/errors.py` knows which status a kind becomes.
+Rooms subclass a kind beside the code that raises it. Only `http/errors.py` knows which status a
+kind becomes.
 """
 
 

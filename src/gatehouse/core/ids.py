@@ -60,16 +60,18 @@ class RepoId:
 def check_name_part(text: str, field: str) -> str:
     """Return `text` if clients accept it as one part of a repository id.
 
-    The rule is the clients' own (`huggingface_hub.utils.validate_repo_id`): 1 to 96 of letters, digits,
-    `-`, `_` and `.`, no `--` or `..`, not starting or ending in `-` or `.`, not ending in `.git`.
+    The rule is the clients' own (`huggingface_hub.utils.validate_repo_id`): 1 to 96 of letters,
+    digits, `-`, `_` and `.`, no `--` or `..`, not starting or ending in `-` or `.`, not ending in
+    `.git`.
 
     Raises:
         Invalid: The rule is broken.
     """
     if not _NAME_PART.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
         raise Invalid(
-            f"`{field}` must be 1 to 96 of letters, digits, `-`, `_` and `.`, without `--` or `..`, "
-            f"not starting or ending in `-` or `.`, not ending in `.git`. Given: `{text[:100]}`."
+            f"`{field}` must be 1 to 96 of letters, digits, `-`, `_` and `.`, without `--` or "
+            "`..`, not starting or ending in `-` or `.`, not ending in `.git`. "
+            f"Given: `{text[:100]}`."
         )
     return text
 

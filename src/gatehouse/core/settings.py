@@ -1,7 +1,7 @@
 """Everything an operator can set, read once from the environment or the command line.
 
-Only `cli` and `server` create `Settings`; lower rooms take plain values. A field `port` is set by the environment
-variable `GATEHOUSE_PORT`.
+Only `cli` and `server` create `Settings`; lower rooms take plain values. A field `port` is set by
+the environment variable `GATEHOUSE_PORT`.
 """
 
 from pathlib import Path

@@ -13,8 +13,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 class Database:
     """Hands out sessions; each `read` or `write` block is one transaction.
 
-    A `write` block commits when it ends and rolls back when it raises. On SQLite it takes the write lock at its
-    start, so two writers queue instead of failing half-way.
+    A `write` block commits when it ends and rolls back when it raises. On SQLite it takes the write
+    lock at its start, so two writers queue instead of failing half-way.
     """
 
     def __init__(self, url: str) -> None:

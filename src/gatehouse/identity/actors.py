@@ -86,3 +86,8 @@ def session_actor(user: User, session_id: str) -> Actor:
 
 def token_actor(user: User, role: TokenRole, token_id: int) -> Actor:
     return Actor(user, role_permissions(role), token_id=token_id)
+
+
+def capability_actor(user: User) -> Actor:
+    """A user behind a signed capability; the capability's purpose bounds what it is good for."""
+    return Actor(user, role_permissions(TokenRole.WRITE))

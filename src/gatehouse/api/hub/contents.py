@@ -1,0 +1,94 @@
+"""The bytes of files: resolve (real content) and raw (what git holds)."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gatehouse.core.errors import Unavailable
+from gatehouse.http.addresses import split_revision
+from gatehouse.http.context import ServicesDependency
+from gatehouse.http.downloads import content_disposition, send_bytes, send_path
+from gatehouse.http.gates import RepoGate
+from gatehouse.identity.permissions import Permission
+from gatehouse.repos.files import File
+from gatehouse.repos.repository import Repository
+
+router = APIRouter()
+
+_Content = Annotated[Repository, Depends(RepoGate(Permission.REPO_CONTENT))]
+_REPO = "/{prefix:prefix}{namespace:name}/{name:name}"
+
+
+@router.api_route(_REPO + "/resolve/{rest:path}", methods=["GET", "HEAD"])
+def resolve(
+    rest: str, request: Request, services: ServicesDependency, repository: _Content
+) -> Response:
+    revision, path = split_revision(rest)
+    commit_oid = services.files.commit_oid(repository, revision)
+    file = services.files.file(repository, commit_oid, path)
+    if request.method == "GET" and request.headers.get("x-hf-download-counter"):
+        services.repositories.count_download(repository.id)
+    headers = _headers(commit_oid, file)
+    if file.pointer is None:
+        return send_bytes(request, services.files.read(repository, file), headers)
+    local = services.files.local_path(file)
+    if local is None:
+        raise Unavailable("The bytes of this file are not at hand. Please try again later.")
+    return send_path(local, file.size, headers)
+
+
+@router.api_route(_REPO + "/raw/{rest:path}", methods=["GET", "HEAD"])
+def raw(
+    rest: str, request: Request, services: ServicesDependency, repository: _Content
+) -> Response:
+    revision, path = split_revision(rest)
+    commit_oid = services.files.commit_oid(repository, revision)
+    file = services.files.file(repository, commit_oid, path)
+    headers = {
+        "X-Repo-Commit": commit_oid,
+        "ETag": f'"{file.oid}"',
+        "Content-Type": "text/plain; charset=utf-8",
+        **_SAFE,
+    }
+    return send_bytes(request, services.files.read(repository, file), headers)
+
+
+# User content must never run in our origin, whatever it says it is.
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+
+# Pictures that a card may show. Not SVG: it can hold scripts.
+_PICTURES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "webp": "image/webp",
+}
+
+
+def _content_type(file: File) -> str:
+    ending = file.path.rpartition(".")[2].lower()
+    default = "application/octet-stream" if file.pointer else "text/plain; charset=utf-8"
+    return _PICTURES.get(ending, default)
+
+
+def _headers(commit_oid: str, file: File) -> dict[str, str]:
+    headers = {
+        "X-Repo-Commit": commit_oid,
+        "ETag": f'"{file.etag}"',
+        "Content-Type": _content_type(file),
+        "Content-Disposition": content_disposition(file.path.rpartition("/")[2]),
+        "Vary": "Authorization, Cookie",
+        **_SAFE,
+    }
+    if file.pointer is not None:
+        headers["X-Linked-ETag"] = f'"{file.etag}"'
+        headers["X-Linked-Size"] = str(file.size)
+    return headers

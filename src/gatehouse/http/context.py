@@ -1,0 +1,73 @@
+"""Every service, built once in `server/app.py` and handed to the handlers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from gatehouse.core.clock import Clock
+from gatehouse.core.settings import Settings
+from gatehouse.db.engine import Database
+from gatehouse.identity.capabilities import Capabilities
+from gatehouse.identity.device_flow import DeviceFlow
+from gatehouse.identity.organizations import Organizations
+from gatehouse.identity.rate_limits import RateLimits
+from gatehouse.identity.sessions import Sessions
+from gatehouse.identity.tokens import AccessTokens
+from gatehouse.identity.users import Users
+from gatehouse.repos.access import Access
+from gatehouse.repos.commits import Commits
+from gatehouse.repos.files import Files
+from gatehouse.repos.gating import Gating
+from gatehouse.repos.infos import Infos
+from gatehouse.repos.large_files import LargeFiles
+from gatehouse.repos.repositories import Repositories
+from gatehouse.repos.uploads import Uploads
+from gatehouse.repos.xet import XetUploads
+from gatehouse.storage.base import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The rooms below the edge, wired.
+
+    Attributes:
+        public_url: The base URL to write into answers; None to take the request's own host.
+        store_generation: Changes when the store was wiped or restored; see `api/xet.py`.
+        incoming: A folder for request bodies on their way in.
+    """
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    public_url: str | None
+    users: Users
+    organizations: Organizations
+    tokens: AccessTokens
+    sessions: Sessions
+    device_flow: DeviceFlow
+    rate_limits: RateLimits
+    capabilities: Capabilities
+    blobs: BlobStore
+    repositories: Repositories
+    access: Access
+    files: Files
+    infos: Infos
+    commits: Commits
+    large_files: LargeFiles
+    gating: Gating
+    uploads: Uploads
+    xet: XetUploads
+    store_generation: str
+    incoming: Path
+
+
+def services_of(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+ServicesDependency = Annotated[Services, Depends(services_of)]

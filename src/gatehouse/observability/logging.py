@@ -1,0 +1,30 @@
+"""Log lines. No token, password or query string is ever handed to the logger."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+logger: Any = structlog.get_logger("gatehouse")
+
+
+def configure_logging(*, as_json: bool) -> None:
+    """Send log lines to standard error, as text for people or as JSON for machines."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([structlog.processors.format_exc_info] if as_json else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,58 @@
+"""The ASGI application: routers, middleware and error answers around the services."""
+
+from fastapi import FastAPI
+
+from gatehouse import __version__
+from gatehouse.api.hub import (
+    access_requests,
+    contents,
+    identity,
+    infos,
+    later,
+    repositories,
+    uploads,
+)
+from gatehouse.core.settings import Settings
+from gatehouse.db.engine import Database
+from gatehouse.http import errors
+from gatehouse.http.addresses import register_convertors
+from gatehouse.http.browser_tokens import BrowserTokenMiddleware
+from gatehouse.http.context import Services
+from gatehouse.http.raw_path import RawPathMiddleware
+from gatehouse.http.request_ids import RequestIdMiddleware
+from gatehouse.migrations.upgrade import upgrade
+from gatehouse.observability.logging import configure_logging
+from gatehouse.server.services import build_services
+from gatehouse.web.notices import render_error
+
+
+def create_app(services: Services) -> FastAPI:
+    register_convertors()
+    app = FastAPI(title="Gatehouse", version=__version__, docs_url=None, redoc_url=None)
+    app.state.services = services
+    for module in (
+        identity,
+        repositories,
+        access_requests,
+        uploads,
+        later,
+        infos,
+        contents,
+    ):
+        app.include_router(module.router)
+    errors.install(app, render_error)
+    # The last one added is the outermost.
+    app.add_middleware(BrowserTokenMiddleware)
+    app.add_middleware(RawPathMiddleware)
+    app.add_middleware(RequestIdMiddleware)
+    return app
+
+
+def create() -> FastAPI:
+    """The application from the environment: what a server worker loads."""
+    settings = Settings()
+    configure_logging(as_json=settings.log_json)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.resolved_database_url())
+    upgrade(database)
+    return create_app(build_services(settings, database))

@@ -1,0 +1,106 @@
+"""Build every service from the settings: the only place where rooms are wired together."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from gatehouse.core.clock import Clock, SystemClock
+from gatehouse.core.settings import Settings
+from gatehouse.db.engine import Database
+from gatehouse.http.context import Services
+from gatehouse.identity.capabilities import Capabilities
+from gatehouse.identity.device_flow import DeviceFlow
+from gatehouse.identity.organizations import Organizations
+from gatehouse.identity.passwords import Passwords
+from gatehouse.identity.rate_limits import Quotas, RateLimits
+from gatehouse.identity.sessions import Sessions
+from gatehouse.identity.tokens import AccessTokens
+from gatehouse.identity.users import Users
+from gatehouse.repos.access import Access
+from gatehouse.repos.commits import Commits
+from gatehouse.repos.files import Files
+from gatehouse.repos.gating import Gating, GrantedUsers
+from gatehouse.repos.infos import Infos
+from gatehouse.repos.large_files import LargeFiles
+from gatehouse.repos.repositories import Repositories
+from gatehouse.repos.uploads import Uploads
+from gatehouse.repos.xet import XetUploads
+from gatehouse.storage.disk import DiskBlobStore
+from gatehouse.storage.xet.disk import DiskXorbStore
+
+
+def build_services(settings: Settings, database: Database, clock: Clock | None = None) -> Services:
+    """Wire the rooms over `database`, which must be migrated, and the data folder."""
+    clock = clock or SystemClock()
+    folder = settings.data_dir.resolve()
+    incoming = folder / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    blobs = DiskBlobStore(folder / "blobs")
+    access = Access(GrantedUsers(database))
+    repositories = Repositories(database, access, clock, folder / "git")
+    files = Files(database, blobs, repositories)
+    large_files = LargeFiles(database, blobs, repositories, access, clock)
+    limits = settings.max_regular_file_bytes
+    return Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        public_url=settings.public_url,
+        users=Users(database, clock, Passwords()),
+        organizations=Organizations(database, clock),
+        tokens=AccessTokens(database, clock),
+        sessions=Sessions(database, clock),
+        device_flow=DeviceFlow(database, clock),
+        rate_limits=RateLimits(_quotas(settings)),
+        capabilities=Capabilities(
+            _created_once(folder / "secret.key", secrets.token_hex(32)).encode(), clock
+        ),
+        blobs=blobs,
+        repositories=repositories,
+        access=access,
+        files=files,
+        infos=Infos(files),
+        commits=Commits(database, repositories, large_files, clock, limits),
+        large_files=large_files,
+        gating=Gating(database, clock),
+        uploads=Uploads(files, settings.lfs_threshold_bytes, limits),
+        xet=XetUploads(
+            database,
+            DiskXorbStore(folder / "xet"),
+            blobs,
+            repositories,
+            large_files,
+            access,
+            clock,
+        ),
+        store_generation=_created_once(folder / "store_generation", secrets.token_hex(6)),
+        incoming=incoming,
+    )
+
+
+def _quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        anonymous=settings.anonymous_requests_per_hour,
+        free=settings.free_requests_per_hour,
+        pro=settings.pro_requests_per_hour,
+        enterprise=settings.enterprise_requests_per_hour,
+    )
+
+
+def _created_once(path: Path, text: str) -> str:
+    """What is in a file that only its owner may read, made with `text` at first start.
+
+    Two processes that start together agree on whichever came first.
+    """
+    if not path.exists():
+        temporary = path.with_suffix(f".{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            path.hardlink_to(temporary)
+        temporary.unlink()
+    return path.read_text()

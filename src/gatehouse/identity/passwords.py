@@ -2,6 +2,7 @@
 
 import threading
 import unicodedata
+from functools import cached_property
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -25,7 +26,10 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._turn = threading.BoundedSemaphore(_NUM_HASHED_AT_ONCE)
-        self._nobodys_hash = self._hasher.hash(b"nobody has this password")
+
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._hasher.hash(b"nobody has this password")
 
     def hash(self, password: str) -> str:
         """Return the hash to keep.

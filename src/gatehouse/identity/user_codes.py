@@ -30,7 +30,8 @@ def parse_user_code(text: str) -> str:
     """
     if len(text) > _MAX_TYPED:
         raise InvalidUserCode
-    letters = "".join(c for c in text if c.isalnum()).upper()
+    typed = "".join(c for c in text if c.isalnum())
+    letters = typed.upper() if typed.isascii() else ""
     if len(letters) != 2 * _HALF or any(c not in ALPHABET for c in letters):
         raise InvalidUserCode
     return f"{letters[:_HALF]}-{letters[_HALF:]}"

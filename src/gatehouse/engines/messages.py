@@ -74,6 +74,15 @@ class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
     num_threads: int
 
 
+class KillHost(msgspec.Struct, frozen=True, tag="kill"):
+    """End a host at once; hosts that are gone already are ignored."""
+
+    host_id: int
+
+
+ToForkServer = ForkHost | KillHost
+
+
 class HostForked(msgspec.Struct, frozen=True, tag="forked"):
     host_id: int
     pid: int

@@ -1,0 +1,155 @@
+"""Real processes: a fork server that loads the real tiny model in a host."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gatehouse.engines.base import GenerationRequest, TextPrompt
+from gatehouse.engines.framing import FrameReader, encode_frame
+from gatehouse.engines.messages import (
+    ForkHost,
+    ForkServerReady,
+    FromForkServer,
+    Generate,
+    HostExited,
+    HostFailed,
+    HostForked,
+    HostReady,
+    HostToSupervisor,
+    HostToWorker,
+    KillHost,
+    Stepped,
+)
+from gatehouse.engines.process import compute_environment
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    folder: Path
+    num_hosts: int = 0
+    open_sockets: ExitStack = field(default_factory=ExitStack)
+
+    def receive(self) -> FromForkServer:
+        message: FromForkServer = msgspec.msgpack.decode(
+            self.control.recv(65536), type=FromForkServer
+        )
+        return message
+
+    def fork(self, model: Path) -> tuple[ForkHost, int, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(60)
+        self.num_hosts += 1
+        path = str(self.folder / f"{self.num_hosts}.sock")
+        order = ForkHost(self.num_hosts, "text-generation", str(model), path, 1)
+        socket.send_fds(self.control, [msgspec.msgpack.encode(order)], [theirs.fileno()])
+        theirs.close()
+        self.open_sockets.enter_context(ours)
+        forked = self.receive()
+        assert isinstance(forked, HostForked)
+        return order, forked.pid, ours
+
+
+def first_word(control: socket.socket) -> HostToSupervisor:
+    message: HostToSupervisor = msgspec.msgpack.decode(control.recv(65536), type=HostToSupervisor)
+    return message
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_for_end(pid: int) -> None:
+    deadline = time.monotonic() + 15
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"process {pid} lives on"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(120)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gatehouse.engines.fork_server", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env=compute_environment(os.environ),
+    )
+    theirs.close()
+    server = Server(process, ours, tmp_path)
+    assert isinstance(server.receive(), ForkServerReady)
+    with ours, server.open_sockets:
+        yield server
+    process.wait(15)
+
+
+def test_forked_hosts_serve_fail_and_die_alone(server: Server, llama_folder: Path) -> None:
+    threads = list(Path(f"/proc/{server.process.pid}/task").iterdir())
+    assert len(threads) == 1, "a process with threads cannot be forked safely"
+
+    order, pid, control = server.fork(llama_folder)
+    ready = first_word(control)
+    assert isinstance(ready, HostReady)
+    assert ready.description.architecture == "LlamaForCausalLM"
+    assert say(order.socket_path, "the cat")
+
+    _, _, broken = server.fork(server.folder / "nowhere")
+    failed = first_word(broken)
+    assert isinstance(failed, HostFailed)
+    assert "config.json" in failed.message
+    assert server.receive() == HostExited(2, 1)
+
+    other, other_pid, other_control = server.fork(llama_folder)
+    assert isinstance(first_word(other_control), HostReady)
+    os.kill(pid, signal.SIGSEGV)
+    assert server.receive() == HostExited(1, -signal.SIGSEGV)
+    assert say(other.socket_path, "the cat")
+
+    server.control.send(msgspec.msgpack.encode(KillHost(3)))
+    assert server.receive() == HostExited(3, -signal.SIGKILL)
+    assert not is_running(other_pid)
+
+
+def test_host_ends_when_the_supervisor_hangs_up(server: Server, llama_folder: Path) -> None:
+    _, pid, control = server.fork(llama_folder)
+    first_word(control)
+    control.close()
+    assert server.receive() == HostExited(1, 0)
+    _, second, second_control = server.fork(llama_folder)
+    first_word(second_control)
+    server.process.kill()
+    wait_for_end(second)
+    wait_for_end(pid)
+
+
+def say(path: str, prompt: str) -> str:
+    worker = socket.socket(socket.AF_UNIX)
+    worker.settimeout(30)
+    worker.connect(path)
+    request = GenerationRequest(prompt=TextPrompt(prompt), max_new_tokens=5)
+    worker.sendall(encode_frame(Generate(1, request)))
+    reader: FrameReader[HostToWorker] = FrameReader(HostToWorker)
+    text = ""
+    while True:
+        for message in reader.feed(worker.recv(65536)):
+            assert isinstance(message, Stepped)
+            for output in message.outputs:
+                text += "".join(token.piece for token in output.tokens)
+                if output.is_last:
+                    worker.close()
+                    return text

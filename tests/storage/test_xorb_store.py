@@ -143,6 +143,9 @@ def test_damage_on_disk_is_the_servers_fault(disk: DiskXorbStore) -> None:
     path.write_bytes(BODY[len(BODY) // 2 :])
     with pytest.raises(XorbDamaged):
         list(disk.read(NAME, 0, 7))
+    path.write_bytes(encode_xorb(CHUNKS[::-1]))
+    with pytest.raises(XorbDamaged):
+        list(disk.read(NAME, 0, 7))
 
 
 def test_a_damaged_xorb_yields_no_table(disk: DiskXorbStore, tmp_path: Path) -> None:

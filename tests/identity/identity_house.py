@@ -1,5 +1,7 @@
 """The identity services over an empty database, with a clock that tests move."""
 
+import weakref
+
 from argon2 import PasswordHasher
 from sqlalchemy import text
 
@@ -26,6 +28,7 @@ def quick_passwords() -> Passwords:
 class House:
     def __init__(self) -> None:
         self.database = Database("sqlite://")
+        weakref.finalize(self, self.database.dispose)
         Base.metadata.create_all(self.database.engine)
         self.clock = FakeClock()
         self.accounts = Accounts(self.database)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import anyio
 from anyio.to_thread import run_sync
@@ -78,7 +78,7 @@ def write_token(
 
 
 @router.get(_REPO + "/xet-read-token/{revision:path}")
-def read_token(revision: str, repository: _Content) -> NoReturn:
+def read_token(revision: str, repository: _Content) -> Response:
     raise NotBuilt(
         f"Xet downloads are not built yet: files of {repository.repo_id} are served by plain HTTP."
     )

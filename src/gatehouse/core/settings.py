@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     enterprise_requests_per_hour: int = Field(
         60000, ge=0, description="Inference requests of an enterprise user."
     )
+    access_log: bool = Field(False, description="Whether every request is logged.")
     log_json: bool = Field(False, description="Log lines as JSON instead of text.")
 
     def resolved_database_url(self) -> str:

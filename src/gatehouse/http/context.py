@@ -19,6 +19,7 @@ from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
+from gatehouse.repos.download_counts import DownloadCounts
 from gatehouse.repos.files import Files
 from gatehouse.repos.gating import Gating
 from gatehouse.repos.infos import Infos
@@ -59,6 +60,7 @@ class Services:
     large_files: LargeFiles
     gating: Gating
     uploads: Uploads
+    download_counts: DownloadCounts
     xet: XetUploads
     store_generation: str
     incoming: Path

@@ -10,12 +10,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatehouse.observability.logging import logger
 
+_SERVER_ERROR = 500
 _SANE = re.compile(r"[\w\-.:=/+]{1,128}", re.ASCII)
 
 
 class RequestIdMiddleware:
-    def __init__(self, app: ASGIApp) -> None:
+    """Sets `X-Request-Id`, and logs failed requests, or all of them with `log_all`."""
+
+    def __init__(self, app: ASGIApp, *, log_all: bool) -> None:
         self.app = app
+        self.log_all = log_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,14 +40,19 @@ class RequestIdMiddleware:
             try:
                 await self.app(scope, receive, send_with_id)
             finally:
-                # The path only: a query may hold a signed capability.
-                logger.info(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"][:300],
-                    status=status,
-                    milliseconds=round((perf_counter() - started) * 1000, 1),
-                )
+                if self.log_all or status >= _SERVER_ERROR:
+                    _log(scope, status, perf_counter() - started)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    # The path only: a query may hold a signed capability.
+    logger.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"][:300],
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+    )
 
 
 def _request_id(headers: Headers) -> str:

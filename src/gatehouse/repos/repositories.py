@@ -188,17 +188,6 @@ class Repositories:
             if row is not None:
                 row.updated_at = self._clock.now()
 
-    def bump_generation(self, session: Session, repository_id: int) -> None:
-        """Inside a transaction: say that its readers changed."""
-        row = session.get_one(RepositoryRow, repository_id)
-        row.generation += 1
-
-    def count_download(self, repository_id: int) -> None:
-        with self._database.write() as session:
-            row = session.get(RepositoryRow, repository_id)
-            if row is not None:
-                row.downloads += 1
-
     def list_visible(
         self,
         actor: Actor,

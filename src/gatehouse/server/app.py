@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from gatehouse import __version__
+from gatehouse.api import lfs, xet
 from gatehouse.api.hub import (
     access_requests,
     contents,
@@ -20,7 +21,6 @@ from gatehouse.http.browser_tokens import BrowserTokenMiddleware
 from gatehouse.http.context import Services
 from gatehouse.http.raw_path import RawPathMiddleware
 from gatehouse.http.request_ids import RequestIdMiddleware
-from gatehouse.migrations.upgrade import upgrade
 from gatehouse.observability.logging import configure_logging
 from gatehouse.server.services import build_services
 from gatehouse.web.notices import render_error
@@ -36,6 +36,8 @@ def create_app(services: Services) -> FastAPI:
         access_requests,
         uploads,
         later,
+        xet,
+        lfs,
         infos,
         contents,
     ):
@@ -44,15 +46,12 @@ def create_app(services: Services) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(BrowserTokenMiddleware)
     app.add_middleware(RawPathMiddleware)
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(RequestIdMiddleware, log_all=services.settings.access_log)
     return app
 
 
 def create() -> FastAPI:
-    """The application from the environment: what a server worker loads."""
+    """The application from the environment, over a migrated database: what a worker loads."""
     settings = Settings()
     configure_logging(as_json=settings.log_json)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.resolved_database_url())
-    upgrade(database)
-    return create_app(build_services(settings, database))
+    return create_app(build_services(settings, Database(settings.resolved_database_url())))

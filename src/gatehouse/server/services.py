@@ -19,6 +19,7 @@ from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
+from gatehouse.repos.download_counts import DownloadCounts
 from gatehouse.repos.files import Files
 from gatehouse.repos.gating import Gating, GrantedUsers
 from gatehouse.repos.infos import Infos
@@ -65,6 +66,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         large_files=large_files,
         gating=Gating(database, clock),
         uploads=Uploads(files, settings.lfs_threshold_bytes, limits),
+        download_counts=DownloadCounts(database, clock),
         xet=XetUploads(
             database,
             DiskXorbStore(folder / "xet"),

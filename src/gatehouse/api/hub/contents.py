@@ -29,7 +29,7 @@ def resolve(
     commit_oid = services.files.commit_oid(repository, revision)
     file = services.files.file(repository, commit_oid, path)
     if request.method == "GET" and request.headers.get("x-hf-download-counter"):
-        services.repositories.count_download(repository.id)
+        services.download_counts.add(repository.id)
     headers = _headers(commit_oid, file)
     if file.pointer is None:
         return send_bytes(request, services.files.read(repository, file), headers)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gatehouse.core.errors import Invalid, NotFound
+from gatehouse.core.errors import Invalid, NotBuilt, NotFound
 from gatehouse.core.ids import is_sha256
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url, repo_url
@@ -92,9 +92,9 @@ def verify(services: ServicesDependency, repository: _Writable, body: BatchObjec
 
 
 @router.post(_REPO + "/info/lfs/locks/verify")
-def verify_locks(_repository: _Writable) -> JSONResponse:
-    """There are no locks in this version, so none can stand in the way of a push."""
-    return JSONResponse({"ours": [], "theirs": []}, media_type=_MEDIA_TYPE)
+def verify_locks(_repository: _Writable) -> Response:
+    """Asked before each push; git-lfs goes on without locks at a 501."""
+    raise NotBuilt("LFS locks are not built yet.")
 
 
 @router.put("/lfs/objects/{oid}")

@@ -24,6 +24,7 @@ from gatehouse.repos.files import Files
 from gatehouse.repos.gating import Gating
 from gatehouse.repos.infos import Infos
 from gatehouse.repos.large_files import LargeFiles
+from gatehouse.repos.pushes import Pushes
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.uploads import Uploads
 from gatehouse.repos.xet import XetUploads
@@ -60,6 +61,7 @@ class Services:
     large_files: LargeFiles
     gating: Gating
     uploads: Uploads
+    pushes: Pushes
     download_counts: DownloadCounts
     xet: XetUploads
     store_generation: str

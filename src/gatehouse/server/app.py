@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from gatehouse import __version__
-from gatehouse.api import lfs, xet
+from gatehouse.api import git, lfs, xet
 from gatehouse.api.hub import (
     access_requests,
     contents,
@@ -38,6 +38,7 @@ def create_app(services: Services) -> FastAPI:
         later,
         xet,
         lfs,
+        git,
         infos,
         contents,
     ):

@@ -24,6 +24,7 @@ from gatehouse.repos.files import Files
 from gatehouse.repos.gating import Gating, GrantedUsers
 from gatehouse.repos.infos import Infos
 from gatehouse.repos.large_files import LargeFiles
+from gatehouse.repos.pushes import Pushes
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.uploads import Uploads
 from gatehouse.repos.xet import XetUploads
@@ -66,6 +67,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         large_files=large_files,
         gating=Gating(database, clock),
         uploads=Uploads(files, settings.lfs_threshold_bytes, limits),
+        pushes=Pushes(database, repositories, large_files, clock, limits),
         download_counts=DownloadCounts(database, clock),
         xet=XetUploads(
             database,

@@ -31,6 +31,7 @@ class Membership:
     organization_id: int
     organization_name: str
     role: OrganizationRole
+    organization_fullname: str = ""
 
 
 @dataclass(frozen=True, slots=True)

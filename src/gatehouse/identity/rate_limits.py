@@ -17,6 +17,7 @@ _HOUR = 3600
 _SIGN_IN_WINDOW = 300
 _SIGN_INS_PER_NAME = 10
 _SIGN_INS_PER_ADDRESS = 100
+_DEVICE_SIGN_INS_PER_ADDRESS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,18 @@ class RateLimits:
             allowed, allowance = self._hit(space, key, amount, _SIGN_IN_WINDOW)
             if not allowed:
                 raise TooManySignIns(allowance.reset_seconds)
+
+    def take_device_sign_in(self, address: str) -> None:
+        """Count one start of a device sign-in, which anybody may ask for.
+
+        Raises:
+            TooManySignIns: This address started too many.
+        """
+        allowed, allowance = self._hit(
+            "device", address, _DEVICE_SIGN_INS_PER_ADDRESS, _SIGN_IN_WINDOW
+        )
+        if not allowed:
+            raise TooManySignIns(allowance.reset_seconds)
 
     def forgive_sign_in(self, address: str, name: str) -> None:
         """Forget the attempts of this address on this name: the password was right."""

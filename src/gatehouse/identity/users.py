@@ -231,13 +231,13 @@ def load_user(session: Session, user_id: int) -> User:
 
 def _memberships(session: Session, user_id: int) -> tuple[Membership, ...]:
     query = (
-        select(AccountRow.id, AccountRow.name, MembershipRow.role)
+        select(AccountRow.id, AccountRow.name, AccountRow.fullname, MembershipRow.role)
         .join(MembershipRow, MembershipRow.organization_id == AccountRow.id)
         .where(MembershipRow.user_id == user_id)
         .order_by(AccountRow.name_folded)
     )
     return tuple(
-        Membership(found.id, found.name, OrganizationRole(found.role))
+        Membership(found.id, found.name, OrganizationRole(found.role), found.fullname)
         for found in session.execute(query)
     )
 

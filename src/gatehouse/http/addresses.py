@@ -68,6 +68,10 @@ def register_convertors() -> None:
     register_url_convertor("gitname", _GitNameConvertor())
 
 
+# Routes look their convertors up when they are declared, which is when a router is imported.
+register_convertors()
+
+
 def split_revision(rest: str) -> tuple[str, str]:
     """Split `{revision}/{path}` as clients write it.
 

@@ -212,7 +212,8 @@ def test_revisions_resolve_to_commits(repository: GitRepository) -> None:
 @pytest.mark.parametrize(
     "revision",
     ["", "main~1", "main^", "main^{tree}", "main@{0}", "main:a", ":/First", "@", "pr/3",
-     "heads/main", "refs/stash", "refs/heads", "refs/heads/", "refs/remotes/x/main", "../HEAD", "refs/../HEAD",
+     "heads/main", "refs/stash", "refs/heads", "refs/heads/", "refs/remotes/x/main", "../HEAD",
+     "refs/../HEAD",
      "refs/heads/../heads/main", "main\0", "main/", "/main", "main.lock", "\ud800", "x" * 5000,
      "MAIN", "0" * 40, "0" * 7, "f" * 6, "FETCH_HEAD", "config", "-", "main/x"],
 )  # fmt: skip

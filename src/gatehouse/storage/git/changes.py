@@ -9,7 +9,7 @@ from typing import Any
 from pygit2.enums import ObjectType
 
 from gatehouse.storage.git.errors import EntryNotFound, InvalidChange
-from gatehouse.storage.git.paths import check_path, fold_name
+from gatehouse.storage.git.paths import check_path, is_attributes_name
 from gatehouse.storage.git.records import (
     EXECUTABLE_MODE,
     FILE_MODE,
@@ -75,7 +75,7 @@ def _check_blob(repository: Any, change: Put) -> None:
     kind, size = read_header(repository, change.blob_oid)
     if kind != ObjectType.BLOB:
         raise InvalidChange(f"`{change.path}` names a blob that is not stored.")
-    if fold_name(change.path.rpartition("/")[2]) != ".gitattributes":
+    if not is_attributes_name(change.path.rpartition("/")[2]):
         return
     if size > _MAX_ATTRIBUTES_BYTES or any(
         len(line) > _MAX_ATTRIBUTES_LINE_BYTES

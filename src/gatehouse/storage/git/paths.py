@@ -16,12 +16,28 @@ MAX_DEPTH = 64
 # (git's utf8.c, next_hfs_char).
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _DOT_GIT_SHORT_NAMES = frozenset({".git", "git~1"})
-# What NTFS makes of `.gitmodules` as an 8.3 name (git's path.c, is_ntfs_dot_generic).
-_DOT_GITMODULES = re.compile(r"\.gitmodules|gitmod~[1-4]|gi7[0-9a-f]{3}~[1-9]|gi7eba~[1-9]")
 
 
-def check_path(path: str) -> str:
+def _special_file(name: str, hashed: str) -> re.Pattern[str]:
+    """The folded names that NTFS may know `name` by (git's path.c, is_ntfs_dot_generic).
+
+    Short names are the first six letters and a count, or some of a hash and a longer count.
+    """
+    counted = [rf"{name[1:7]}~[1-4]"]
+    counted += [rf"{hashed[:kept]}~[1-9][0-9]{{{6 - kept}}}" for kept in range(len(hashed) + 1)]
+    return re.compile("|".join([re.escape(name), *counted]))
+
+
+_DOT_GITMODULES = _special_file(".gitmodules", "gi7eba")
+_DOT_GITATTRIBUTES = _special_file(".gitattributes", "gi7d29")
+
+
+def check_path(path: str, *, allow_submodules: bool = False) -> str:
     """Return `path` when a commit may contain a file or folder of that name.
+
+    Args:
+        path: Relative to the root of the repository, parts joined by `/`.
+        allow_submodules: Accept `.gitmodules`, because git itself checks what is in it.
 
     Raises:
         InvalidPath: It breaks a rule; the message says which.
@@ -39,8 +55,12 @@ def check_path(path: str) -> str:
     names = path.split("/")
     if len(names) > MAX_DEPTH:
         raise InvalidPath(path, f"it has more than {MAX_DEPTH} folders")
+    if any(is_attributes_name(name) for name in names[:-1]):
+        raise InvalidPath(path, "`.gitattributes` has to be a file")
     for name in names:
         _check_name(path, name)
+        if not allow_submodules and _DOT_GITMODULES.fullmatch(fold_name(name)):
+            raise InvalidPath(path, "submodules can only be pushed with git")
     return path
 
 
@@ -51,11 +71,13 @@ def _check_name(path: str, name: str) -> None:
         raise InvalidPath(path, f"`{name}` is not allowed in it")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise InvalidPath(path, f"one of its parts is longer than {MAX_NAME_BYTES} bytes")
-    folded = fold_name(name)
-    if folded in _DOT_GIT_SHORT_NAMES:
+    if fold_name(name) in _DOT_GIT_SHORT_NAMES:
         raise InvalidPath(path, f"`{name}` is, on some file system, git's own folder")
-    if _DOT_GITMODULES.fullmatch(folded):
-        raise InvalidPath(path, "submodules can only be pushed with git")
+
+
+def is_attributes_name(name: str) -> bool:
+    """Whether some file system takes `name` for `.gitattributes`, so that git looks into it."""
+    return _DOT_GITATTRIBUTES.fullmatch(fold_name(name)) is not None
 
 
 def fold_name(name: str) -> str:

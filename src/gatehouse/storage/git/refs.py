@@ -60,6 +60,17 @@ def _peel(reference: Any) -> str | None:
         return None
 
 
+def peel_oid(repository: Any, oid: str) -> str | None:
+    """The commit that the object `oid` is or, for an annotated tag, leads to; else None."""
+    target = repository.get(oid) if is_oid(oid) else None
+    if target is None:
+        return None
+    try:
+        return str(target.peel(pygit2.Commit).id)
+    except (pygit2.GitError, ValueError, KeyError):
+        return None
+
+
 def _expand(repository: Any, prefix: str) -> str | None:
     try:
         commit = repository.get(prefix)

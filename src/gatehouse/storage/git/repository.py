@@ -231,6 +231,19 @@ class GitRepository:
         """
         return history.last_commits(self._repository, self._commit(commit_oid), paths)
 
+    def object_header(self, oid: str) -> tuple[ObjectType | None, int]:
+        """The kind and size in bytes of any object; `(None, 0)` when it is absent."""
+        return trees.read_header(self._repository, oid)
+
+    def peel_to_commit(self, oid: str) -> str | None:
+        """The commit that `oid` is, or that the annotated tag `oid` leads to; else None."""
+        return refs.peel_oid(self._repository, oid)
+
+    def tree_names(self, tree_oid: str) -> list[str]:
+        """The names in one tree object; a byte that is not UTF-8 becomes a lone surrogate."""
+        tree = self._repository[tree_oid]
+        return [item.raw_name.decode("utf-8", "surrogateescape") for item in tree]
+
     def add_objects(self, folder: Path) -> None:
         """Also read objects from `folder`, such as the quarantine of a push; never write there."""
         self._repository.odb.add_disk_alternate(str(folder))

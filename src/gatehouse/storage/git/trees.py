@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pygit2
+from pygit2.enums import ObjectType
 
 from gatehouse.core.ids import is_oid
 from gatehouse.storage.git.errors import TreeTooLarge
@@ -24,7 +25,7 @@ def find(tree: Any, path: str) -> Any | None:
         return None
 
 
-def read_header(repository: Any, oid: str) -> tuple[Any, int]:
+def read_header(repository: Any, oid: str) -> tuple[ObjectType | None, int]:
     """The kind and size in bytes of an object, without its content; `(None, 0)` when absent."""
     if not is_oid(oid):
         return None, 0
@@ -32,7 +33,7 @@ def read_header(repository: Any, oid: str) -> tuple[Any, int]:
         kind, size = repository.odb.read_header(pygit2.Oid(hex=oid))
     except KeyError:
         return None, 0
-    return kind, int(size)
+    return ObjectType(kind), int(size)
 
 
 def to_entry(repository: Any, path: str, item: Any) -> Entry:

@@ -1,58 +1,27 @@
-"""Errors as pages of the same look. Which status an error has is decided in `http/errors.py`."""
+"""What a page says after a form sent the reader there.
 
-from starlette.requests import Request
-from starlette.responses import Response
+The address carries a key, never the sentence, so nobody can put words into our mouth.
+"""
 
-from gatehouse.core.errors import GatehouseError
-from gatehouse.http.actors import current_actor
-from gatehouse.identity.actors import ANONYMOUS, Actor
-from gatehouse.web.pages.accounts import draw_login
-from gatehouse.web.render import render
-from gatehouse.web.safe_paths import safe_path
-from gatehouse.web.security import secure
-
-_TITLES = {
-    400: "That did not work",
-    401: "Sign in first",
-    403: "You may not do this",
-    404: "Nothing here",
-    409: "That clashes with something",
-    413: "That is too large",
-    429: "Too often",
-    503: "Not now",
+_NOTICES = {
+    "signed-out": "You are signed out.",
+    "welcome": "Welcome to Gatehouse. Your account is ready.",
+    "token-deleted": "The token is deleted. It stopped working at once.",
+    "leak-dismissed": "The warning is dismissed.",
+    "password-changed": "Your password is changed, and every other session is signed out.",
+    "device-approved": "The device is signed in. You can go back to it now.",
+    "device-denied": "The sign-in was refused. Nothing was given out.",
+    "repository-created": "The repository is ready.",
+    "repository-deleted": "The repository is deleted.",
+    "settings-saved": "The settings are saved.",
+    "access-granted": "You have access now.",
+    "access-asked": "Your request was sent to the owner.",
+    "request-accepted": "The request is accepted.",
+    "request-rejected": "The request is rejected.",
+    "request-cancelled": "The decision is taken back; the request is pending again.",
+    "user-granted": "Access is granted.",
 }
 
 
-def render_error(request: Request, status: int, message: str) -> Response:
-    """The page for an error; for a missing sign-in, the form that cures it."""
-    viewer = _viewer(request)
-    if status == 401 and viewer.is_anonymous:
-        next_path = safe_path(request.url.path) if request.method == "GET" else "/"
-        return secure(draw_login(request, viewer, next_path, status=status, reason=message))
-    title = _TITLES.get(status, "Something went wrong" if status >= 500 else "That did not work")
-    response = render(
-        request,
-        "error.html",
-        viewer,
-        status,
-        title=title,
-        message=message,
-        back=_repository_path(request) if status == 403 else None,
-    )
-    return secure(response)
-
-
-def _viewer(request: Request) -> Actor:
-    """Who looks at the page; nobody if that was the error."""
-    try:
-        return current_actor(request)
-    except GatehouseError:
-        return ANONYMOUS
-
-
-def _repository_path(request: Request) -> str | None:
-    parameters = request.path_params
-    kind = parameters.get("prefix")
-    if kind is None or "namespace" not in parameters or "name" not in parameters:
-        return None
-    return f"{kind.url_prefix}{parameters['namespace']}/{parameters['name']}"
+def notice_of(key: str | None) -> str | None:
+    return _NOTICES.get(key) if key else None

@@ -15,8 +15,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from gatehouse.http.context import services_of
 from gatehouse.http.csrf import csrf_token_for
 from gatehouse.identity.actors import Actor
-from gatehouse.web.flashes import notice_of
 from gatehouse.web.formats import full_time, human_ago, human_count, human_size, machine_time
+from gatehouse.web.notices import notice_of
 
 _HERE = Path(__file__).parent
 STATIC_FOLDER = _HERE / "static"
@@ -49,7 +49,7 @@ def render(
 
 
 def see_other(path: str, notice: str | None = None) -> Response:
-    """Send the browser on after a form, with a notice of `flashes.py` to show there."""
+    """Send the browser on after a form, with a notice of `notices.py` to show there."""
     return RedirectResponse(f"{path}?notice={notice}" if notice else path, 303)
 
 

@@ -3,7 +3,9 @@
 import typer
 
 from gatehouse.cli import organizations, tokens, users
+from gatehouse.cli.demo import demo_command
 from gatehouse.cli.errors import Commands
+from gatehouse.cli.serve import serve_command
 
 app = typer.Typer(
     name="gatehouse",
@@ -13,6 +15,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+app.command("serve")(serve_command)
+app.command("demo")(demo_command)
 app.add_typer(users.app, name="user", help="Add users, change their plan or password.")
 app.add_typer(tokens.app, name="token", help="Make access tokens for programs.")
 app.add_typer(organizations.app, name="org", help="Add organizations and their members.")

@@ -1,12 +1,14 @@
 """`gatehouse serve`: the hub's workers, and the supervisor of model hosts beside them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gatehouse.cli.workspace import make_data_dir, open_database, read_settings
+from gatehouse.core.settings import Settings
 from gatehouse.server.process import serve
 
 
@@ -24,6 +26,15 @@ def serve_command(
     the reference of settings.
     """
     given = {"data_dir": data_dir, "host": host, "port": port, "workers": workers}
+    serve(open_for_serving(given))
+
+
+def open_for_serving(given: Mapping[str, object]) -> Settings:
+    """Read the settings with `given` over them, and bring the data folder up to date.
+
+    Raises:
+        UnusableWorkspace: The settings, the folder or the database cannot be used.
+    """
     # Workers are processes of their own and read the same settings from the environment.
     for name, value in given.items():
         if value is not None:
@@ -31,4 +42,4 @@ def serve_command(
     settings = read_settings(None)
     make_data_dir(settings.data_dir)
     open_database(settings).dispose()
-    serve(settings)
+    return settings

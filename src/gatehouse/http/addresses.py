@@ -60,16 +60,11 @@ class _GitNameConvertor(_NameConvertor):
         return value.removesuffix(".git")
 
 
-def register_convertors() -> None:
-    """Make `kind`, `prefix`, `name` and `gitname` usable in routes, as in `{kind:kind}`."""
-    register_url_convertor("kind", _KindConvertor())
-    register_url_convertor("prefix", _PrefixConvertor())
-    register_url_convertor("name", _NameConvertor())
-    register_url_convertor("gitname", _GitNameConvertor())
-
-
-# Routes look their convertors up when they are declared, which is when a router is imported.
-register_convertors()
+# At import, because a route is compiled when its decorator runs.
+register_url_convertor("kind", _KindConvertor())
+register_url_convertor("prefix", _PrefixConvertor())
+register_url_convertor("name", _NameConvertor())
+register_url_convertor("gitname", _GitNameConvertor())
 
 
 def split_revision(rest: str) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """The ASGI application: routers, middleware and error answers around the services."""
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from gatehouse import __version__
-from gatehouse.api import git, lfs, xet
+from gatehouse.api import git, health, lfs, oauth, xet
 from gatehouse.api.hub import (
     access_requests,
     contents,
@@ -16,34 +16,40 @@ from gatehouse.api.hub import (
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
 from gatehouse.http import errors
-from gatehouse.http.addresses import register_convertors
 from gatehouse.http.browser_tokens import BrowserTokenMiddleware
 from gatehouse.http.context import Services
 from gatehouse.http.raw_path import RawPathMiddleware
 from gatehouse.http.request_ids import RequestIdMiddleware
 from gatehouse.observability.logging import configure_logging
 from gatehouse.server.services import build_services
-from gatehouse.web.notices import render_error
+from gatehouse.web.pages.errors import render_error_page
+from gatehouse.web.router import pages_router
+from gatehouse.web.static_files import PageFiles
+
+# The first route that matches answers, so names that could be an account come last.
+_API: tuple[APIRouter, ...] = (
+    health.router,
+    oauth.router,
+    identity.router,
+    repositories.router,
+    access_requests.router,
+    uploads.router,
+    xet.router,
+    later.router,
+    lfs.router,
+    git.router,
+    infos.router,
+    contents.router,
+)
 
 
 def create_app(services: Services) -> FastAPI:
-    register_convertors()
     app = FastAPI(title="Gatehouse", version=__version__, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (
-        identity,
-        repositories,
-        access_requests,
-        uploads,
-        later,
-        xet,
-        lfs,
-        git,
-        infos,
-        contents,
-    ):
-        app.include_router(module.router)
-    errors.install(app, render_error)
+    app.mount("/static", PageFiles(), name="static")
+    for router in (*_API, pages_router()):
+        app.include_router(router)
+    errors.install(app, render_error_page)
     # The last one added is the outermost.
     app.add_middleware(BrowserTokenMiddleware)
     app.add_middleware(RawPathMiddleware)

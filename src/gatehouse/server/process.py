@@ -1,4 +1,5 @@
 """The processes of one `gatehouse serve`: HTTP workers and the supervisor of model hosts."""
+
 from granian import Granian
 from granian.constants import Interfaces, Loops
 

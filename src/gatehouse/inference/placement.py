@@ -1,0 +1,91 @@
+"""Which models are in memory, who holds them, and which must go to make room. No I/O."""
+
+from dataclasses import dataclass, field
+
+from gatehouse.engines.base import ModelDescription
+from gatehouse.inference.messages import ModelSource
+
+# On top of the weights: what Python, activations and the key-value cache of a quiet host take.
+_OVERHEAD_BYTES = 96 * 1024 * 1024
+_OVERHEAD_RATIO = 1.1
+
+
+@dataclass(eq=False)
+class Placement:
+    """One model's place in memory.
+
+    Attributes:
+        host_id: Given once, never again.
+        description: None while the model is loading.
+        num_leases: Requests that hold on to it now.
+        last_used: When the last of them let go, on the caller's clock.
+        failure: Why it could not be loaded.
+        is_gone: Its host has ended.
+    """
+
+    host_id: int
+    source: ModelSource
+    socket_path: str
+    memory_bytes: int
+    description: ModelDescription | None = None
+    num_leases: int = 0
+    last_used: float = 0.0
+    failure: str | None = None
+    is_gone: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self.num_leases == 0 and self.description is not None
+
+
+@dataclass(eq=False)
+class Placements:
+    """All places within a budget of bytes."""
+
+    budget_bytes: int
+    _by_key: dict[str, Placement] = field(default_factory=dict)
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(place.memory_bytes for place in self._by_key.values())
+
+    def get(self, key: str) -> Placement | None:
+        return self._by_key.get(key)
+
+    def all(self) -> list[Placement]:
+        return list(self._by_key.values())
+
+    def add(self, place: Placement) -> None:
+        assert place.source.key not in self._by_key
+        self._by_key[place.source.key] = place
+
+    def remove(self, place: Placement) -> bool:
+        """Forget a place. False if it was forgotten before."""
+        if self._by_key.get(place.source.key) is not place:
+            return False
+        del self._by_key[place.source.key]
+        return True
+
+    def can_ever_fit(self, needed_bytes: int) -> bool:
+        return needed_bytes <= self.budget_bytes
+
+    def room_for(self, needed_bytes: int) -> list[Placement] | None:
+        """The idle places to give up, least recently used first; None if that is not enough."""
+        missing = self.used_bytes + needed_bytes - self.budget_bytes
+        given_up = []
+        for place in sorted(self.all(), key=lambda place: place.last_used):
+            if missing <= 0:
+                break
+            if place.is_idle:
+                given_up.append(place)
+                missing -= place.memory_bytes
+        return given_up if missing <= 0 else None
+
+    def idle_since(self, moment: float) -> list[Placement]:
+        """Places that nobody has held since `moment`."""
+        return [place for place in self.all() if place.is_idle and place.last_used <= moment]
+
+
+def needed_bytes(weight_bytes: int) -> int:
+    """Memory to set aside for a model before it has been loaded."""
+    return int(weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES

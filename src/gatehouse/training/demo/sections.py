@@ -1,7 +1,11 @@
 """Reads the text files of the demo corpus: `[section]`, entries below it, `#` for remarks."""
 
+import re
 from collections.abc import Mapping
 from importlib import resources
+
+# An entry may begin with a choice, `[like|this]`, so a title is nothing but words.
+_TITLE = re.compile(r"\[[\w ]+\]")
 
 Sections = Mapping[str, tuple[str, ...]]
 
@@ -21,7 +25,7 @@ def parse_sections(text: str) -> Sections:
     sections: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for line in text.splitlines():
-        if line.startswith("[") and line.endswith("]") and line.count("[") == 1:
+        if _TITLE.fullmatch(line):
             title = line[1:-1]
             if title in sections:
                 raise ValueError(f"The section `{title}` comes twice.")

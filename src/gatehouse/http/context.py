@@ -74,4 +74,9 @@ def services_of(request: Request) -> Services:
     return services
 
 
-ServicesDependency = Annotated[Services, Depends(services_of)]
+async def _services(request: Request) -> Services:
+    # A coroutine, because the framework would run a plain function in a worker thread.
+    return services_of(request)
+
+
+ServicesDependency = Annotated[Services, Depends(_services)]

@@ -1,5 +1,6 @@
 """The recipe on a very small budget: everything but the quality."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def test_the_template_renders_what_was_trained(folder: Path) -> None:
     assert tokenizer.apply_chat_template(document.messages, return_dict=False) == trained.ids
     answers = [token for token in trained.targets if token != IGNORED]
     assert tokenizer.decode(answers) == "Mira.</s>5.</s>"
+
+
+def test_older_clients_find_class_and_template(folder: Path) -> None:
+    values = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert values["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert values["chat_template"] == (folder / "chat_template.jinja").read_text(encoding="utf-8")
 
 
 def test_the_template_refuses_two_questions_in_a_row(folder: Path) -> None:

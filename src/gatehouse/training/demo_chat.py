@@ -4,6 +4,7 @@ Run it as `python -m gatehouse.training.demo_chat --out DIR --minutes 30 --seed 
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,13 @@ from gatehouse.training.demo.batches import Batch, pack
 from gatehouse.training.demo.card import Facts, write_card
 from gatehouse.training.demo.corpus import training_documents
 from gatehouse.training.demo.figures import measure
-from gatehouse.training.demo.tokenizer import IGNORED, all_text, encode, train_tokenizer
+from gatehouse.training.demo.tokenizer import (
+    CHAT_TEMPLATE,
+    IGNORED,
+    all_text,
+    encode,
+    train_tokenizer,
+)
 
 _WARMUP_STEPS: Final = 30
 _FINAL_RATE: Final = 0.01
@@ -112,6 +119,14 @@ def save(result: Result, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     result.model.to(torch.bfloat16).save_pretrained(folder)
     result.tokenizer.save_pretrained(folder)
+    _serve_older_clients(folder / "tokenizer_config.json")
+
+
+def _serve_older_clients(tokenizer_config: Path) -> None:
+    """Keep class and template where transformers 4 and Transformers.js look for them."""
+    values = json.loads(tokenizer_config.read_text(encoding="utf-8"))
+    values |= {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": CHAT_TEMPLATE}
+    tokenizer_config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,25 @@ from gatehouse.observability.audit import AuditedActor, record
 
 MAX_EMAIL_LENGTH = 254
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)*")
+
+_USER = (
+    select(
+        UserRow.id,
+        AccountRow.name,
+        AccountRow.fullname,
+        UserRow.email,
+        UserRow.plan,
+        UserRow.is_admin,
+    )
+    .join(AccountRow, AccountRow.id == UserRow.id)
+    .where(UserRow.id == bindparam("user_id"))
+)
+_MEMBERSHIPS = (
+    select(AccountRow.id, AccountRow.name, AccountRow.fullname, MembershipRow.role)
+    .join(MembershipRow, MembershipRow.organization_id == AccountRow.id)
+    .where(MembershipRow.user_id == bindparam("user_id"))
+    .order_by(AccountRow.name_folded)
+)
 
 
 class WrongPassword(Unauthenticated):
@@ -216,29 +235,25 @@ def load_user(session: Session, user_id: int) -> User:
     Raises:
         UserNotFound: There is none.
     """
-    row = _row(session, user_id)
-    account = session.get_one(AccountRow, user_id)
+    # Columns instead of rows, in one query: every request with a credential comes through here.
+    found = session.execute(_USER, {"user_id": user_id}).one_or_none()
+    if found is None:
+        raise UserNotFound(user_id)
     return User(
-        id=row.id,
-        name=account.name,
-        email=row.email,
-        fullname=account.fullname,
-        plan=Plan(row.plan),
-        is_admin=row.is_admin,
+        id=found.id,
+        name=found.name,
+        email=found.email,
+        fullname=found.fullname,
+        plan=Plan(found.plan),
+        is_admin=found.is_admin,
         memberships=_memberships(session, user_id),
     )
 
 
 def _memberships(session: Session, user_id: int) -> tuple[Membership, ...]:
-    query = (
-        select(AccountRow.id, AccountRow.name, AccountRow.fullname, MembershipRow.role)
-        .join(MembershipRow, MembershipRow.organization_id == AccountRow.id)
-        .where(MembershipRow.user_id == user_id)
-        .order_by(AccountRow.name_folded)
-    )
     return tuple(
         Membership(found.id, found.name, OrganizationRole(found.role), found.fullname)
-        for found in session.execute(query)
+        for found in session.execute(_MEMBERSHIPS, {"user_id": user_id})
     )
 
 

@@ -5,6 +5,7 @@ from argon2 import PasswordHasher
 from identity_house import PASSWORD, House
 from sqlalchemy import select
 
+from gatehouse.core.errors import NotFound
 from gatehouse.identity.accounts import (
     AccountKind,
     AccountNotFound,
@@ -38,7 +39,14 @@ def test_wrong_password_and_unknown_user_get_the_same_answer() -> None:
     house = House()
     house.user("alice")
     answers = set()
-    for name, password in (("alice", "wrong horse"), ("bob", PASSWORD), ("", ""), ("a@b", "")):
+    for name, password in (
+        ("alice", "wrong horse"),
+        ("bob", PASSWORD),
+        ("", ""),
+        ("a@b", ""),
+        ("a\x00", ""),
+        ("\ud800", ""),
+    ):
         with pytest.raises(WrongPassword) as caught:
             house.users.authenticate(name, password)
         answers.add(str(caught.value))
@@ -91,6 +99,15 @@ def test_names_and_emails_are_given_once_whatever_their_case() -> None:
         house.users.create("other", "ALICE@example.com", PASSWORD)
     with pytest.raises(AccountNotFound):
         house.accounts.by_name("other")
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "a\x00", "\ud800", "x" * 10_000])
+def test_a_name_that_nobody_has_is_not_found_and_can_be_shown(name: str) -> None:
+    house = House()
+    for find in (house.users.by_name, house.accounts.by_name, house.organizations.by_name):
+        with pytest.raises(NotFound) as caught:
+            find(name)
+        assert len(caught.value.message.encode()) < 200
 
 
 def test_users_and_organizations_share_their_names() -> None:

@@ -48,7 +48,7 @@ class NameTaken(Conflict):
 
 class AccountNotFound(NotFound):
     def __init__(self, name: str | int) -> None:
-        super().__init__(f"There is no user or organization `{str(name)[:100]}`.")
+        super().__init__(f"There is no user or organization `{shown(name)}`.")
 
 
 class Accounts:
@@ -87,7 +87,20 @@ def to_account(row: AccountRow) -> Account:
 
 
 def find_account(session: Session, name: str) -> AccountRow | None:
-    return session.scalar(select(AccountRow).where(AccountRow.name_folded == name.casefold()))
+    return session.scalar(select(AccountRow).where(AccountRow.name_folded == folded(name)))
+
+
+def folded(text: str) -> str:
+    """A name or address as it is looked up; empty, which fits nothing, if it cannot be either.
+
+    Databases refuse NUL and lone surrogates, which people can send.
+    """
+    return text.casefold() if text.isprintable() else ""
+
+
+def shown(name: str | int) -> str:
+    """What somebody asked for, fit for a message."""
+    return str(name)[:100].encode("utf-8", "replace").decode()
 
 
 def claim_name(
@@ -105,7 +118,7 @@ def claim_name(
         raise NameTaken(name)
     row = AccountRow(
         name=name,
-        name_folded=name.casefold(),
+        name_folded=folded(name),
         kind=kind.value,
         fullname=fullname,
         created_at=moment,

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Conflict, NotFound
 from gatehouse.db.engine import Database
-from gatehouse.identity.accounts import AccountKind, claim_name, find_account
+from gatehouse.identity.accounts import AccountKind, claim_name, find_account, shown
 from gatehouse.identity.actors import Actor, OrganizationRole, User
 from gatehouse.identity.tables import AccountRow, MembershipRow
 from gatehouse.identity.users import load_user
@@ -35,7 +35,7 @@ class Organization:
 
 class OrganizationNotFound(NotFound):
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no organization `{name[:100]}`.")
+        super().__init__(f"There is no organization `{shown(name)}`.")
 
 
 class MemberNotFound(NotFound):

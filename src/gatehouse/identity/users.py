@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from gatehouse.db.engine import Database
-from gatehouse.identity.accounts import AccountKind, claim_name
+from gatehouse.identity.accounts import AccountKind, claim_name, folded, shown
 from gatehouse.identity.actors import Actor, Membership, OrganizationRole, Plan, User
 from gatehouse.identity.passwords import Passwords
 from gatehouse.identity.tables import AccountRow, MembershipRow, SessionRow, UserRow
@@ -60,7 +60,7 @@ class EmailTaken(Conflict):
 
 class UserNotFound(NotFound):
     def __init__(self, name: str | int) -> None:
-        super().__init__(f"There is no user `{str(name)[:100]}`.")
+        super().__init__(f"There is no user `{shown(name)}`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Users:
             row = UserRow(
                 id=account.id,
                 email=email,
-                email_folded=email.casefold(),
+                email_folded=folded(email),
                 password_hash=password_hash,
                 is_admin=is_admin,
                 plan=plan.value,
@@ -132,7 +132,7 @@ class Users:
             UserNotFound: There is none; the name may be an organisation's.
         """
         query = select(AccountRow.id).where(
-            AccountRow.name_folded == name.casefold(), AccountRow.kind == AccountKind.USER.value
+            AccountRow.name_folded == folded(name), AccountRow.kind == AccountKind.USER.value
         )
         with self._database.read() as session:
             user_id = session.scalar(query)
@@ -201,11 +201,11 @@ class Users:
             record(session, self._clock.now(), by or Actor(user), "user.set_password", user.name)
 
     def _credential(self, name_or_email: str) -> _Credential | None:
-        folded = name_or_email.casefold()
+        sought = folded(name_or_email)
         query = (
             select(UserRow.id, UserRow.password_hash)
             .join(AccountRow, AccountRow.id == UserRow.id)
-            .where(or_(AccountRow.name_folded == folded, UserRow.email_folded == folded))
+            .where(or_(AccountRow.name_folded == sought, UserRow.email_folded == sought))
         )
         with self._database.read() as session:
             found = session.execute(query).first()

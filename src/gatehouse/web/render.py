@@ -39,6 +39,7 @@ def render(
             user=viewer.user,
             csrf_token=csrf_token_for(request),
             now=services.clock.now(),
+            status_code=status_code,
             notice=notice_of(request.query_params.get("notice")),
             here=request.url.path,
             allow_signup=services.settings.allow_signup,

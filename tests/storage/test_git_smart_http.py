@@ -1,6 +1,8 @@
 """The git program, as it is installed, against the smart HTTP driver on a loopback socket."""
 
+import gc
 import gzip
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +27,7 @@ from gatehouse.storage.git import program
 from gatehouse.storage.git.errors import InvalidWire, RepositoryUnavailable, RequestTooLarge
 from gatehouse.storage.git.pkt_line import FLUSH, encode
 from gatehouse.storage.git.push import NewBlob, Push
+from gatehouse.storage.git.push_conversation import converse
 from gatehouse.storage.git.receive import PushResult
 from gatehouse.storage.git.records import Put, RefUpdate, Signature
 from gatehouse.storage.git.repository import GitRepository
@@ -550,9 +554,7 @@ with open(sys.argv[2], "rb") as request:
         assert process.stdout is not None
         assert process.stdout.readline() == b"asked\n"
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while leftovers(hub.path) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_the_end_of_git(hub.path)
     assert leftovers(hub.path) == []
     assert hub.repository.resolve("main") == before
     assert hub.repository.peel_to_commit(new_oid) is None
@@ -572,28 +574,74 @@ def test_git_is_killed_when_the_reader_leaves(hub: Hub) -> None:
     async def leave() -> int:
         chunks = await upload_pack(hub.path, pieces(request))
         assert await anext(chunks)
-        num_running = len(git_processes(hub.path))
+        num_running = len(processes(hub.path))
         await chunks.aclose()
         return num_running
 
     assert anyio.run(leave) >= 1
-    deadline = time.monotonic() + 5
-    while git_processes(hub.path) and time.monotonic() < deadline:
+    wait_for_the_end_of_git(hub.path)
+
+
+def test_git_is_killed_when_the_reader_is_forgotten(hub: Hub) -> None:
+    oid = commit(hub.repository, "f", os.urandom(4_000_000))
+    request = encode(f"want {oid} side-band-64k\n".encode()) + FLUSH + encode(b"done\n")
+
+    async def forget() -> None:
+        with anyio.move_on_after(0.3):
+            async for _ in await upload_pack(hub.path, pieces(request)):
+                await anyio.sleep(60)
+        assert processes(hub.path)
+        gc.collect()
+        await anyio.sleep(0.1)
+
+    anyio.run(forget)
+    wait_for_the_end_of_git(hub.path)
+
+
+def wait_for_the_end_of_git(path: Path) -> None:
+    """Wait until no program serves `path`, also one whose parent was killed."""
+    deadline = time.monotonic() + 10
+    while processes(path) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert git_processes(hub.path) == []
+    assert processes(path) == []
 
 
-def git_processes(path: Path) -> list[str]:
-    """Command lines of the git programs that serve `path`."""
+def processes(path: Path) -> list[bytes]:
+    """Command lines of the programs that were started on `path`."""
     found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = line.read_bytes()
-        except OSError:
-            continue
-        if text.startswith(b"git") and str(path).encode() in text:
-            found.append(text.decode())
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = file.read_bytes()
+            if bytes(path) in line:
+                found.append(line)
     return found
+
+
+def test_refs_that_moved_and_moved_on_are_reported(hub: Hub) -> None:
+    first = commit(hub.repository, "a", b"a")
+    second = commit(hub.repository, "b", b"b")
+    commit(hub.repository, "c", b"somebody else, a moment later")
+    update = f"{first} {second} {MAIN}\n".encode()
+    verdicts = io.BytesIO()
+    reported = io.BytesIO(b"\n" + update + b"\n" + update)
+    assert converse(hub.path, reported, verdicts, allow).moved == (RefUpdate(MAIN, first, second),)
+    silent = io.BytesIO(b"\n" + update + b"\n")
+    assert converse(hub.path, silent, io.BytesIO(), allow).moved == ()
+
+
+@pytest.mark.parametrize("num_lines", [0, 1, 2])
+def test_half_a_question_is_not_judged(hub: Hub, num_lines: int) -> None:
+    lines = [b"\n", b"%b %b %b\n" % (b"0" * 40, b"1" * 40, MAIN.encode())]
+    verdicts = io.BytesIO()
+    assert converse(hub.path, io.BytesIO(b"".join(lines[:num_lines])), verdicts, allow).moved == ()
+    assert verdicts.getvalue() == b""
+
+
+def test_a_quarantine_elsewhere_is_refused(hub: Hub, tmp_path: Path) -> None:
+    line = b"%b %b %b\n" % (b"0" * 40, b"1" * 40, MAIN.encode())
+    questions = io.BytesIO(bytes(tmp_path) + b"\n" + line + b"\n")
+    outcome = converse(hub.path, questions, io.BytesIO(), allow)
+    assert isinstance(outcome.refusal, RepositoryUnavailable)
 
 
 def test_settings_of_the_machine_do_not_reach_git(

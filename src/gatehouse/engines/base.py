@@ -72,7 +72,10 @@ Prompt = TextPrompt | ChatPrompt
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the next token is chosen. None means: what the model's `generation_config.json` says."""
+    """How the next token is chosen. None means: what the model's `generation_config.json` says.
+
+    `min_length` counts the prompt's tokens too, as in `generate`.
+    """
 
     do_sample: bool = False
     temperature: float | None = None
@@ -83,6 +86,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     repetition_penalty: float | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    min_length: int | None = None
     seed: int | None = None
 
 

@@ -66,7 +66,7 @@ class ForkedHosts:
     _server: socket.socket | None = None
 
     async def run(self) -> None:
-        """Keep a fork server running until cancelled."""
+        """Keep a fork server running until cancelled; every host ends with it."""
         while True:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.setblocking(False)
@@ -78,8 +78,11 @@ class ForkedHosts:
             finally:
                 self._server = None
                 ours.close()
-                self._forget_all()
                 _reap(process)
+            # Its children died with it: the system saw to that.
+            for host_id in list(self._controls):
+                self._close(host_id)
+                self.listener.on_ended(HostEnded(host_id, -1))
             await anyio.sleep(_RESTART_DELAY_SECONDS)
 
     def start(self, order: ForkHost) -> None:
@@ -141,12 +144,6 @@ class ForkedHosts:
         control = self._controls.pop(host_id)
         anyio.notify_closing(control)
         control.close()
-
-    def _forget_all(self) -> None:
-        """The fork server has gone, and the system has killed its children with it."""
-        for host_id in list(self._controls):
-            self._close(host_id)
-            self.listener.on_ended(HostEnded(host_id, -1))
 
 
 def _start_fork_server(control: socket.socket) -> subprocess.Popen[bytes]:

@@ -164,7 +164,10 @@ def _forward(model: Any, state: DecodingState) -> Any:
 
 def _overrides(sampling: SamplingParams) -> dict[str, Any]:
     """What the caller said; `generate` takes the rest from the model's generation config."""
-    given: dict[str, Any] = {"repetition_penalty": sampling.repetition_penalty}
+    given: dict[str, Any] = {
+        "repetition_penalty": sampling.repetition_penalty,
+        "min_length": sampling.min_length,
+    }
     if sampling.do_sample:
         temperature = sampling.temperature
         given |= {

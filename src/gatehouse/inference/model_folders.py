@@ -1,0 +1,163 @@
+"""The folder that a host loads a model from: links to blobs, and copies of small files.
+
+Only names on a list are let in, so no code and no pickle ever reaches a host. Knows files and
+bytes; who may run the model was decided before.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatehouse.core.ids import is_oid
+from gatehouse.inference.errors import ModelNotServable
+
+_SMALL_FILES = frozenset(
+    {
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "sentencepiece.bpe.model",
+        "special_tokens_map.json",
+        "spiece.model",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "vocab.json",
+        "vocab.txt",
+    }
+)
+_INDEX = "model.safetensors.index.json"
+_WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
+_PICKLES = re.compile(r".*\.(?:bin|pt|pth|ckpt|pkl|h5|msgpack)")
+_MAX_INDEX_BYTES = 32 * 1024 * 1024
+_STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file of a commit.
+
+    Attributes:
+        path: Within the repository.
+        size: Bytes.
+        local: Where its bytes lie, never to be written; None for files that live in git.
+        read: Gives its bytes, for those.
+    """
+
+    path: str
+    size: int
+    local: Path | None
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder that is complete. `weight_bytes` is the size of its weights on disk."""
+
+    path: Path
+    weight_bytes: int
+
+
+class ModelFolders:
+    """`<root>/<storage id>/<commit>/`, made once and then left alone. A cache: may be deleted."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def make(self, storage_id: str, commit_oid: str, files: Iterable[ModelFile]) -> ModelFolder:
+        """The folder of a commit, made if it is not there.
+
+        Args:
+            storage_id: The repository's internal id.
+            commit_oid: The commit that `files` are of.
+            files: Files at the root of the repository; others are ignored.
+
+        Raises:
+            ModelNotServable: There are no safetensors weights, or their index is not sound.
+        """
+        assert _STORAGE_ID.fullmatch(storage_id)
+        assert is_oid(commit_oid)
+        by_name = {file.path: file for file in files if "/" not in file.path}
+        weights = _weights(by_name)
+        folder = self._root / storage_id / commit_oid
+        if not _is_whole(folder):
+            wanted = [file for name, file in by_name.items() if name in _SMALL_FILES]
+            wanted += [by_name[_INDEX]] if _INDEX in by_name else []
+            _publish(folder, wanted + weights)
+        return ModelFolder(folder, sum(file.size for file in weights))
+
+    def remove(self, storage_id: str) -> None:
+        """Forget a repository that is gone. Hosts that run it keep what they loaded."""
+        assert _STORAGE_ID.fullmatch(storage_id)
+        shutil.rmtree(self._root / storage_id, ignore_errors=True)
+
+
+def _weights(files: dict[str, ModelFile]) -> list[ModelFile]:
+    """The safetensors files that make up the model."""
+    if "model.safetensors" in files:
+        return [files["model.safetensors"]]
+    if _INDEX in files:
+        return _sharded_weights(files)
+    pickles = sorted(name for name in files if _PICKLES.fullmatch(name))
+    if pickles:
+        raise ModelNotServable(
+            f"The weights are only there as `{pickles[0]}`, a format that can hold code and is "
+            "never loaded. Convert them to safetensors: load the model with transformers and call "
+            "`save_pretrained`."
+        )
+    raise ModelNotServable("The repository has no `model.safetensors`.")
+
+
+def _sharded_weights(files: dict[str, ModelFile]) -> list[ModelFile]:
+    index = files[_INDEX]
+    if index.size > _MAX_INDEX_BYTES:
+        raise ModelNotServable(f"`{_INDEX}` is larger than {_MAX_INDEX_BYTES} bytes.")
+    try:
+        names = set(json.loads(index.read())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelNotServable(f"`{_INDEX}` has no `weight_map` of file names.") from error
+    for name in names:
+        if not isinstance(name, str) or not _WEIGHTS.fullmatch(name):
+            raise ModelNotServable(
+                f"`{_INDEX}` names `{str(name)[:100]}`, which is no weight file."
+            )
+        if name not in files:
+            raise ModelNotServable(f"`{_INDEX}` names `{name}`, which is not in the repository.")
+    if not names:
+        raise ModelNotServable(f"`{_INDEX}` names no files.")
+    return [files[name] for name in sorted(names)]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether it is there and none of its links lost its blob."""
+    return folder.is_dir() and all(path.exists() for path in folder.iterdir())
+
+
+def _publish(folder: Path, files: list[ModelFile]) -> None:
+    """Make the folder somewhere else and rename it: nobody sees half of one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    try:
+        for file in files:
+            target = temporary / file.path
+            if file.local is not None:
+                target.symlink_to(file.local.resolve())
+            else:
+                target.write_bytes(file.read())
+        if folder.exists():  # it was not whole
+            shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not _is_whole(folder):  # another worker may have been first
+            raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -1,0 +1,126 @@
+"""Folders for hosts: links to what is allowed, refusals for what is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gatehouse.inference.errors import ModelNotServable
+from gatehouse.inference.model_folders import ModelFile, ModelFolders
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> ModelFolders:
+    return ModelFolders(tmp_path / "views")
+
+
+def regular(path: str, content: bytes = b"{}") -> ModelFile:
+    return ModelFile(path, len(content), None, lambda: content)
+
+
+def large(path: str, blob: Path, content: bytes = b"weights") -> ModelFile:
+    blob.write_bytes(content)
+
+    def read() -> bytes:
+        raise AssertionError("a large file is linked, never read")
+
+    return ModelFile(path, len(content), blob, read)
+
+
+def index(*names: object) -> ModelFile:
+    weight_map = {f"layer.{number}": name for number, name in enumerate(names)}
+    content = json.dumps({"weight_map": weight_map}).encode()
+    return regular("model.safetensors.index.json", content)
+
+
+def test_large_files_are_links_and_small_ones_copies(folders: ModelFolders, tmp_path: Path) -> None:
+    blob = tmp_path / "blob"
+    files = [regular("config.json", b'{"a": 1}'), large("model.safetensors", blob)]
+    folder = folders.make("r1", COMMIT, files)
+    assert folder.weight_bytes == 7
+    assert (folder.path / "config.json").read_bytes() == b'{"a": 1}'
+    assert (folder.path / "model.safetensors").readlink() == blob
+    assert folders.make("r1", COMMIT, files) == folder
+
+
+def test_only_listed_names_get_in(folders: ModelFolders, tmp_path: Path) -> None:
+    names = [
+        "modeling_evil.py",
+        "pytorch_model.bin",
+        "adapter_config.json",
+        "custom_generate/generate.py",
+        "sub/config.json",
+        "tokenizer.json",
+        "kernels.json",
+    ]
+    files = [regular(name) for name in names] + [large("model.safetensors", tmp_path / "b")]
+    folder = folders.make("r1", COMMIT, files)
+    assert {path.name for path in folder.path.iterdir()} == {"tokenizer.json", "model.safetensors"}
+
+
+def test_pickles_are_refused_with_the_cure(folders: ModelFolders) -> None:
+    with pytest.raises(
+        ModelNotServable, match=r"`pytorch_model\.bin`.*Convert them to safetensors"
+    ):
+        folders.make("r1", COMMIT, [regular("config.json"), regular("pytorch_model.bin")])
+    with pytest.raises(ModelNotServable, match=r"no `model\.safetensors`"):
+        folders.make("r1", COMMIT, [regular("config.json")])
+
+
+def test_shards_are_those_of_the_index(folders: ModelFolders, tmp_path: Path) -> None:
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    files = [large(name, tmp_path / name) for name in names]
+    folder = folders.make("r1", COMMIT, [index(*names, names[0]), *files])
+    assert folder.weight_bytes == 14
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        *names,
+        "model.safetensors.index.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "pytorch_model-00001-of-00002.bin",
+        "model-1-of-2.safetensors",
+        "/model.safetensors",
+        3,
+        None,
+        "model-00009-of-00009.safetensors",
+    ],
+)
+def test_index_that_names_anything_else_is_refused(folders: ModelFolders, name: object) -> None:
+    with pytest.raises(ModelNotServable):
+        folders.make("r1", COMMIT, [index(name)])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"weight_map": 3}', b'{"weight_map": {}}', b"[" * 9999]
+)
+def test_broken_index_is_refused(folders: ModelFolders, content: bytes) -> None:
+    with pytest.raises(ModelNotServable):
+        folders.make("r1", COMMIT, [regular("model.safetensors.index.json", content)])
+
+
+def test_folder_whose_blob_went_is_made_again(folders: ModelFolders, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    folder = folders.make("r1", COMMIT, [large("model.safetensors", old)])
+    old.unlink()
+    folders.make("r1", COMMIT, [large("model.safetensors", tmp_path / "new")])
+    assert (folder.path / "model.safetensors").read_bytes() == b"weights"
+    assert [path.name for path in folder.path.parent.iterdir()] == [COMMIT]
+    folders.remove("r1")
+    assert not folder.path.parent.exists()
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing(folders: ModelFolders, tmp_path: Path) -> None:
+    def fail() -> bytes:
+        raise OSError
+
+    broken = ModelFile("config.json", 2, None, fail)
+    with pytest.raises(OSError):  # noqa: PT011 - the store's own error, passed on
+        folders.make("r1", COMMIT, [broken, large("model.safetensors", tmp_path / "b")])
+    assert list((tmp_path / "views" / "r1").iterdir()) == []

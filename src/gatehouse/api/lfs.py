@@ -112,7 +112,8 @@ async def upload(
     return Response()
 
 
-@router.api_route("/lfs/objects/{oid}", methods=["GET", "HEAD"])
+@router.head("/lfs/objects/{oid}", include_in_schema=False)
+@router.get("/lfs/objects/{oid}")
 def download(oid: str, services: ServicesDependency, admitted: _Downloader) -> Response:
     _require_subject(oid, admitted)
     size = services.large_files.size(admitted.repository, oid)

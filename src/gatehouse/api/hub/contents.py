@@ -21,7 +21,8 @@ _Content = Annotated[Repository, Depends(RepoGate(Permission.REPO_CONTENT))]
 _REPO = "/{prefix:prefix}{namespace:name}/{name:name}"
 
 
-@router.api_route(_REPO + "/resolve/{rest:path}", methods=["GET", "HEAD"])
+@router.head(_REPO + "/resolve/{rest:path}", include_in_schema=False)
+@router.get(_REPO + "/resolve/{rest:path}")
 def resolve(
     rest: str, request: Request, services: ServicesDependency, repository: _Content
 ) -> Response:
@@ -39,7 +40,8 @@ def resolve(
     return send_path(local, file.size, headers)
 
 
-@router.api_route(_REPO + "/raw/{rest:path}", methods=["GET", "HEAD"])
+@router.head(_REPO + "/raw/{rest:path}", include_in_schema=False)
+@router.get(_REPO + "/raw/{rest:path}")
 def raw(
     rest: str, request: Request, services: ServicesDependency, repository: _Content
 ) -> Response:

@@ -1,0 +1,373 @@
+"""Walks the route table: which routes declare which gate, and what strangers get from each.
+
+`check_gates` reads declarations; `check_strangers` calls every route. A route passes the first by
+naming the right gate, and the second by behaving.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from factories import Hub, Person, add_file, ndjson, sha256_of
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+
+from gatehouse.http.gates import (
+    AccountGate,
+    CapabilityGate,
+    ChosenGate,
+    PublicGate,
+    RepoGate,
+    RouteGate,
+)
+from gatehouse.identity.permissions import Permission
+from gatehouse.identity.sessions import csrf_token
+from gatehouse.repos.repository import Gate, Repository
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_WRITING = frozenset(
+    {
+        Permission.REPO_WRITE,
+        Permission.REPO_CREATE,
+        Permission.REPO_ADMIN,
+        Permission.GATE_ASK,
+        Permission.ACCOUNT_WRITE,
+    }
+)
+# Served without a gate: they hold nothing of anybody's.
+UNGATED = {
+    "/openapi.json": "describes the API, the same for everybody",
+    "/static": "the style sheet and scripts of the pages",
+}
+# They take a body but change nothing that a token with the role `read` may not change.
+NOT_WRITING = {
+    "POST /api/validate-yaml": "checks a text and keeps nothing",
+    "POST /api/{kind}/{namespace}/{name}/paths-info/{rest}": "a question too long for an address",
+    "POST /v1/telemetry": "a sink",
+    "POST /xet/{scope}/v1/telemetry": "a sink",
+    "POST /{prefix}{namespace}/{name}/info/lfs/objects/batch": (
+        "downloads by those who read; the handler asks for `repo:write` before an upload"
+    ),
+    "POST /{prefix}{namespace}/{name}/git-upload-pack": "a fetch",
+    "POST /oauth/device": "starts a sign-in that a signed-in person has to approve",
+    "POST /oauth/token": "its device code or refresh token is the credential",
+    "POST /login": "its password is the credential",
+    "POST /join": "makes an account for whoever sends it",
+    "POST /logout": "ends the session that it came with",
+}
+
+
+# What a route may change for the caller alone: tables of rows that concern nobody else.
+OWN_BUSINESS = {
+    "/oauth/device": {"device_grants"},
+    "/logout": {"sessions"},
+    "/{prefix}{namespace}/{name}/ask-access": {"access_requests", "audit_entries"},
+}
+
+
+class RouteUnguarded(AssertionError):
+    """A route does not guard what it should."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path of the application. `gates` are those its dependencies name, however deep."""
+
+    path: str
+    methods: frozenset[str]
+    gates: tuple[RouteGate, ...]
+    parameters: dict[str, str]
+    is_api_route: bool
+
+    @property
+    def names_repository(self) -> bool:
+        return {"namespace", "name"} <= self.parameters.keys()
+
+
+def routes_of(app: FastAPI) -> list[Route]:
+    return [_route(context) for context in iter_route_contexts(app.routes)]
+
+
+def _route(context: RouteContext) -> Route:
+    is_api_route = isinstance(context.original_route, APIRoute)
+    convertors = getattr(context, "param_convertors", {})
+    return Route(
+        path=context.path_format if is_api_route and context.path_format else context.path or "",
+        methods=frozenset(context.methods or ()),
+        gates=tuple(_gates(context.dependant)) if is_api_route else (),
+        parameters={name: type(item).__name__ for name, item in convertors.items()},
+        is_api_route=is_api_route,
+    )
+
+
+def _gates(dependant: Dependant) -> Iterator[RouteGate]:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, RouteGate):
+            yield dependency.call
+        yield from _gates(dependency)
+
+
+def check_gates(app: FastAPI) -> None:
+    """Fail for a route that declares no gate, two gates, or one that is too weak for it."""
+    routes = routes_of(app)
+    problems = [problem for route in routes for problem in _problems(route)]
+    if problems:
+        raise RouteUnguarded("\n".join(problems))
+
+
+def _problems(route: Route) -> Iterator[str]:
+    where = f"{','.join(sorted(route.methods))} {route.path}"
+    if route.path in UNGATED:
+        return
+    if not route.is_api_route:
+        yield f"{where}: cannot declare a gate, and is not listed in `UNGATED`"
+        return
+    if len(route.gates) != 1:
+        yield f"{where}: declares {len(route.gates)} gates; it must declare exactly one"
+        return
+    gate = route.gates[0]
+    if route.names_repository and not isinstance(gate, RepoGate):
+        yield f"{where}: names a repository and declares {gate}; use `RepoGate`"
+    if isinstance(gate, PublicGate | ChosenGate) and not gate.reason:
+        yield f"{where}: does not say why {type(gate).__name__} is right"
+    for method in sorted(route.methods - _SAFE_METHODS):
+        if f"{method} {route.path}" not in NOT_WRITING and not _is_writing(gate):
+            yield f"{method} {route.path}: may change things without a credential that writes"
+
+
+def _is_writing(gate: RouteGate) -> bool:
+    if isinstance(gate, RepoGate | AccountGate | CapabilityGate | ChosenGate):
+        return gate.permission in _WRITING
+    return False
+
+
+def stale_exceptions(app: FastAPI) -> set[str]:
+    """Exceptions for routes that are not there, or that do not need one."""
+    needed = {
+        f"{method} {route.path}"
+        for route in routes_of(app)
+        for method in route.methods
+        if len(route.gates) == 1 and not _is_writing(route.gates[0])
+    }
+    return set(NOT_WRITING) - needed
+
+
+@dataclass
+class Vault:
+    """Repositories whose files hold secrets, their owner, and people with no right to them."""
+
+    hub: Hub
+    owner: Person
+    stranger: Person
+    text: bytes
+    # Random, so that compression stores it as it is and it can be found inside a pack.
+    noise: bytes
+    repositories: list[Repository] = field(default_factory=list)
+
+    def leaks(self, data: bytes) -> bool:
+        return self.text in data or self.noise[1000:1040] in data
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return ("notes.txt", "noise.dat", "weights.safetensors")
+
+
+def build_vault(hub: Hub) -> Vault:
+    text = f"secret-{secrets.token_hex(16)}".encode()
+    noise = secrets.token_bytes(4096)
+    vault = Vault(hub, hub.make_user("olivia"), hub.make_user("mallory"), text, noise)
+    for name, private in (("gated", False), ("private", True)):
+        vault.repositories.append(
+            hub.make_repo(
+                vault.owner,
+                name,
+                private=private,
+                gate=Gate.MANUAL,
+                files={"notes.txt": text, "noise.dat": noise, "README.md": b"# A vault\n"},
+                large_files={"weights.safetensors": text + noise},
+            )
+        )
+    return vault
+
+
+def check_strangers(vault: Vault, below: str = "/") -> None:
+    """Call every route whose path starts with `below` as everybody who has no right to.
+
+    Raises:
+        RouteUnguarded: One yields a secret, or changes what is not the caller's.
+    """
+    routes = [route for route in routes_of(vault.hub.app) if route.path.startswith(below)]
+    session = vault.hub.make_session(vault.stranger.user)
+    people = {
+        "nobody": {},
+        "a stranger with a read token": vault.stranger.read,
+        "a stranger with a write token": vault.stranger.write,
+        "a stranger with a session": {"Cookie": session},
+    }
+    form_token = csrf_token(session.partition("=")[2])
+    for who, headers in people.items():
+        _call_all(vault, routes, who, headers, may_read=False, form_token=form_token)
+    # The owner may read all of it, but change none of it with a read token.
+    who = "the owner with a read token"
+    _call_all(vault, routes, who, vault.owner.read, may_read=True)
+    for repository in vault.repositories:
+        access, stranger = vault.hub.services.access, vault.stranger.actor
+        if access.allows(stranger, repository, Permission.REPO_CONTENT):
+            raise RouteUnguarded(f"the stranger was let into {repository.repo_id}")
+
+
+def yielding_routes(vault: Vault) -> set[str]:
+    """The routes from which the owner gets a secret: shows that the walk would notice one."""
+    found = set()
+    for route in routes_of(vault.hub.app):
+        for call in _calls(route, vault):
+            if call.is_harmless and vault.leaks(_send(vault.hub, call, vault.owner.write)):
+                found.add(f"{call.method} {route.path}")
+    return found
+
+
+def _call_all(
+    vault: Vault,
+    routes: list[Route],
+    who: str,
+    headers: dict[str, str],
+    *,
+    may_read: bool,
+    form_token: str = "",
+) -> None:
+    before = vault.hub.state()
+    for route in routes:
+        for call in _calls(route, vault, form_token):
+            if vault.leaks(_send(vault.hub, call, headers)) and not may_read:
+                raise RouteUnguarded(f"{call} yields a secret to {who}")
+        after = vault.hub.state()
+        changed = _changed(before, after) - OWN_BUSINESS.get(route.path, set())
+        if changed:
+            raise RouteUnguarded(f"{route.path} lets {who} change {sorted(changed)}")
+        before = after
+
+
+def _changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> set[str]:
+    places = before.keys() | after.keys()
+    return {place for place in places if before.get(place) != after.get(place)}
+
+
+@dataclass(frozen=True)
+class _Call:
+    method: str
+    url: str
+    content: bytes = field(repr=False, default=b"")
+    media_type: str = ""
+
+    @property
+    def is_harmless(self) -> bool:
+        return self.method in _SAFE_METHODS or self.url.partition("?")[0].endswith(
+            ("/git-upload-pack", "/objects/batch")
+        )
+
+
+def _send(hub: Hub, call: _Call, headers: dict[str, str]) -> bytes:
+    """Everything that comes back: status line, headers and body."""
+    extra = {"Content-Type": call.media_type} if call.media_type else {}
+    response = hub.client.request(
+        call.method, call.url, content=call.content, headers={**headers, **extra}
+    )
+    assert response.status_code != 500, f"{call} answered 500: {response.text}"
+    head = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
+    return head.encode() + b"\n\n" + response.content
+
+
+def _calls(route: Route, vault: Vault, form_token: str = "") -> Iterator[_Call]:
+    """One call for each method, repository, file and kind of body that make a difference."""
+    for repository in vault.repositories if route.names_repository else vault.repositories[:1]:
+        for path in vault.paths if "rest" in route.parameters else vault.paths[:1]:
+            url = _fill(route, vault, repository, path)
+            for method in sorted(route.methods):
+                if method in _SAFE_METHODS:
+                    yield _Call(method, f"{url}?service=git-upload-pack&blobs=true&expand=true")
+                    continue
+                for content, media_type in _bodies(vault, repository, url, form_token):
+                    yield _Call(method, url, content, media_type)
+
+
+def _fill(route: Route, vault: Vault, repository: Repository, path: str) -> str:
+    values = {
+        "kind": repository.kind.plural,
+        "prefix": repository.kind.url_prefix,
+        "namespace": repository.repo_id.namespace,
+        "name": repository.repo_id.name,
+        "revision": "main",
+        "rest": f"main/{path}",
+        "oid": sha256_of(vault.text + vault.noise),
+        "status": "pending",
+        "scope": "generation",
+        "request_id": "1",
+    }
+    if "prefix" in route.parameters and "namespace" not in route.parameters:
+        values["prefix"] = "default"
+    filled = {name: values.get(name, "1") for name in route.parameters}
+    return route.path.format(**filled)
+
+
+def _bodies(
+    vault: Vault, repository: Repository, url: str, form_token: str
+) -> Iterator[tuple[bytes, str]]:
+    """Bodies that would do harm at any route: they name the vault under every key there is."""
+    keys = _harmful_keys(vault, repository)
+    yield json.dumps(keys).encode(), "application/json"
+    if url.endswith(("/git-upload-pack", "/git-receive-pack")):
+        yield _want_all(vault, repository), f"application/x-{url.rpartition('/')[2]}-request"
+        return
+    if "/commit/" in url:
+        header = ("header", {"summary": "planted"})
+        yield ndjson(header, add_file("planted.txt", b"planted")), "application/x-ndjson"
+    fields = {name: value for name, value in keys.items() if isinstance(value, str)}
+    yield (
+        urlencode({**fields, "csrf_token": form_token}).encode(),
+        "application/x-www-form-urlencoded",
+    )
+
+
+def _harmful_keys(vault: Vault, repository: Repository) -> dict[str, Any]:
+    oid = sha256_of(vault.text + vault.noise)
+    size = len(vault.text + vault.noise)
+    return {
+        # Which repository, in the ways of create, delete and move.
+        "name": repository.repo_id.name,
+        "organization": repository.repo_id.namespace,
+        "namespace": repository.repo_id.namespace,
+        "owner": repository.repo_id.namespace,
+        "type": repository.kind.value,
+        "fromRepo": str(repository.repo_id),
+        "toRepo": f"{vault.stranger.name}/stolen",
+        # Settings and access.
+        "visibility": "public",
+        "private": False,
+        "gated": False,
+        "gate": "open",
+        "user": vault.stranger.name,
+        "status": "accepted",
+        "decision": "accepted",
+        "confirm": str(repository.repo_id),
+        # Uploads and downloads.
+        "files": [{"path": "planted.txt", "size": 7, "sample": ""}],
+        "paths": list(vault.paths),
+        "operation": "download",
+        "objects": [{"oid": oid, "size": size}],
+        "oid": oid,
+        "size": size,
+        "content": "---\nlicense: mit\n---\n",
+        "inputs": "Once upon a time",
+        "parameters": {"max_new_tokens": 4},
+    }
+
+
+def _want_all(vault: Vault, repository: Repository) -> bytes:
+    """A fetch of the whole branch, in git's protocol version 0."""
+    head = vault.hub.head(repository)
+    want = f"want {head} no-progress\n"
+    return f"{len(want) + 4:04x}{want}0000".encode() + b"0009done\n"

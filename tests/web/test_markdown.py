@@ -138,7 +138,7 @@ PAYLOADS = [
     '<img src="x" style="position:fixed">',
     "<svg onload=alert(1)><a href=javascript:alert(1)>x</a></svg>",
     "<svg><style><img src=x onerror=alert(1)></style></svg>",
-    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=a()&gt;'>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror&gt;'>",
     "<iframe src=javascript:alert(1)></iframe>",
     "<form action=/settings/tokens method=post><button>x</button><input name=a></form>",
     "<a href='javascript:alert(1)'>x</a>",

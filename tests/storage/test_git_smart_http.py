@@ -351,7 +351,7 @@ def test_objects_that_fsck_refuses_are_refused(hub: Hub, tmp_path: Path) -> None
         tree = write_tree(work, b"100644 " + name + b"\0" + bytes.fromhex(blob))
         push_tree(work, tree)
     # What git takes and the commit API does not: such a path would hurt on another system.
-    for name in (b"a\\b", b"caf\xe9", b"tab\there"):
+    for name in (b"a\\b", b"z\xfc", b"tab\there"):
         tree = write_tree(work, b"100644 " + name + b"\0" + bytes.fromhex(blob))
         assert "remote: Invalid path" in push_tree(work, tree)
     assert hub.repository.resolve("main") == before

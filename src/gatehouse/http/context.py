@@ -17,6 +17,12 @@ from gatehouse.identity.rate_limits import RateLimits
 from gatehouse.identity.sessions import Sessions
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
+from gatehouse.inference.admission import Admission
+from gatehouse.inference.chat import ChatCompletions
+from gatehouse.inference.generation import TextGeneration
+from gatehouse.inference.hosts import ModelHosts
+from gatehouse.inference.model_folders import ModelFolders
+from gatehouse.inference.response_cache import ResponseCache
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
 from gatehouse.repos.download_counts import DownloadCounts
@@ -66,6 +72,12 @@ class Services:
     xet: XetUploads
     store_generation: str
     incoming: Path
+    hosts: ModelHosts
+    generation: TextGeneration
+    chat: ChatCompletions
+    response_cache: ResponseCache
+    admission: Admission
+    model_folders: ModelFolders
 
 
 def services_of(request: Request) -> Services:

@@ -1,5 +1,9 @@
 """The ASGI application: routers, middleware and error answers around the services."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI
 
 from gatehouse import __version__
@@ -44,7 +48,19 @@ _API: tuple[APIRouter, ...] = (
 
 
 def create_app(services: Services) -> FastAPI:
-    app = FastAPI(title="Gatehouse", version=__version__, docs_url=None, redoc_url=None)
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with services.hosts:
+            yield
+        await run_sync(services.download_counts.flush)
+
+    app = FastAPI(
+        title="Gatehouse",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     app.state.services = services
     app.mount("/static", PageFiles(), name="static")
     for router in (*_API, pages_router()):

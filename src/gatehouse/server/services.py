@@ -17,6 +17,12 @@ from gatehouse.identity.rate_limits import Quotas, RateLimits
 from gatehouse.identity.sessions import Sessions
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
+from gatehouse.inference.admission import Admission
+from gatehouse.inference.chat import ChatCompletions
+from gatehouse.inference.generation import TextGeneration
+from gatehouse.inference.hosts import ModelHosts
+from gatehouse.inference.model_folders import ModelFolders
+from gatehouse.inference.response_cache import ResponseCache
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
 from gatehouse.repos.download_counts import DownloadCounts
@@ -44,6 +50,8 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     files = Files(database, blobs, repositories)
     large_files = LargeFiles(database, blobs, repositories, access, clock)
     limits = settings.max_regular_file_bytes
+    hosts = ModelHosts(settings.supervisor_socket or folder / "no-supervisor.socket")
+    generation = TextGeneration(hosts)
     return Services(
         settings=settings,
         clock=clock,
@@ -80,7 +88,18 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         ),
         store_generation=_created_once(folder / "store_generation", secrets.token_hex(6)),
         incoming=incoming,
+        hosts=hosts,
+        generation=generation,
+        chat=ChatCompletions(generation),
+        response_cache=ResponseCache(settings.response_cache_bytes),
+        admission=Admission(_pro_models(settings)),
+        model_folders=ModelFolders(folder / "views"),
     )
+
+
+def _pro_models(settings: Settings) -> frozenset[str]:
+    names = (name.strip().casefold() for name in settings.pro_models.split(","))
+    return frozenset(name for name in names if name)
 
 
 def _quotas(settings: Settings) -> Quotas:

@@ -48,7 +48,7 @@ class Access:
             Forbidden: The actor's role over the owner is too low.
         """
         role = actor.role_in(repository.owner_id)
-        if repository.is_private and role is None:
+        if not self.may_know_of(actor, repository):
             raise repo_not_found(actor, f"{repository.kind.plural}/{repository.repo_id}")
         if permission in _NEEDS_GATE and repository.is_gated and role is None:
             self._require_grant(actor, repository)
@@ -56,6 +56,10 @@ class Access:
             _require_role(actor, repository, role, _NEEDS_ROLE[permission])
         if not actor.may(permission):
             raise missing_scope(actor, permission)
+
+    def may_know_of(self, actor: Actor, repository: Repository) -> bool:
+        """Whether the repository exists, as far as `actor` is concerned."""
+        return not repository.is_private or actor.role_in(repository.owner_id) is not None
 
     def allows(self, actor: Actor, repository: Repository, permission: Permission) -> bool:
         try:

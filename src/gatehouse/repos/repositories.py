@@ -67,10 +67,10 @@ class Repositories:
             GatehouseError: See `Access.require`.
         """
         repository = self._find(kind, repo_id)
-        if repository is None:
+        # In the caller's own words: a hidden repository's real name would give it away.
+        if repository is None or not self._access.may_know_of(actor, repository):
             raise repo_not_found(actor, f"{kind.plural}/{repo_id}")
         if _folded(repository.repo_id) != _folded(repo_id):
-            self._access.require(actor, repository, Permission.REPO_METADATA)
             raise RepoMoved(kind, repo_id, repository.repo_id)
         self._access.require(actor, repository, permission)
         return repository
@@ -98,8 +98,8 @@ class Repositories:
         owner_id, owner_name = self._owner_for_writing(actor, repo_id.namespace)
         assert actor.user is not None
         repo_id = RepoId(owner_name, repo_id.name)
-        existing = self._find(kind, repo_id)
-        if existing is not None and _folded(existing.repo_id) == _folded(repo_id):
+        existing = self._find_owned(kind, repo_id)
+        if existing is not None:
             raise RepoExists(kind, existing.repo_id)
         storage_id = uuid.uuid4().hex
         now = self._clock.now()
@@ -141,8 +141,11 @@ class Repositories:
     ) -> Repository:
         with self._database.write() as session:
             row, owner_name = self._locked(session, repository)
-            row.visibility = (change.visibility or repository.visibility).value
-            row.gated = (change.gate or repository.gate).value
+            # What is left out stays as the row has it, not as the caller last saw it.
+            if change.visibility is not None:
+                row.visibility = change.visibility.value
+            if change.gate is not None:
+                row.gated = change.gate.value
             row.generation += 1
             detail = {"visibility": row.visibility, "gated": row.gated}
             name = f"{repository.kind.plural}/{repository.repo_id}"
@@ -158,7 +161,7 @@ class Repositories:
         check_name_part(target.name, "toRepo")
         owner_id, owner_name = self._owner_for_writing(actor, target.namespace)
         target = RepoId(owner_name, target.name)
-        existing = self._find(repository.kind, target)
+        existing = self._find_owned(repository.kind, target)
         if existing is not None and existing.id != repository.id:
             raise RepoExists(repository.kind, target)
         try:
@@ -226,6 +229,11 @@ class Repositories:
         with self._database.read() as session:
             row = session.execute(by_name).first() or session.execute(by_redirect).first()
         return _snapshot(row[0], row[1]) if row else None
+
+    def _find_owned(self, kind: RepoKind, repo_id: RepoId) -> Repository | None:
+        """The repository that has this name now; a redirect does not keep a name taken."""
+        found = self._find(kind, repo_id)
+        return found if found is not None and _folded(found.repo_id) == _folded(repo_id) else None
 
     def _owner_for_writing(self, actor: Actor, namespace: str) -> tuple[int, str]:
         if not actor.may(Permission.REPO_CREATE):

@@ -43,11 +43,9 @@ class Pushes:
         Raises:
             PushRefused: A ref is not the pusher's to move, or a file is too large outside LFS.
             ObjectNotHeld: An LFS pointer names bytes that were not uploaded.
-            GatehouseError: See `Push.check_names`.
         """
         for update in push.updates:
             _check_ref(update)
-        push.check_names()
         for blob in push.new_blobs():
             self._check_blob(actor, repository, blob)
 

@@ -1,5 +1,6 @@
 """The ASGI application: routers, middleware and error answers around the services."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ from gatehouse.api.hub import (
 )
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
+from gatehouse.engines.process import follow_parent
 from gatehouse.http import errors
 from gatehouse.http.browser_tokens import BrowserTokenMiddleware
 from gatehouse.http.context import Services
@@ -75,6 +77,8 @@ def create_app(services: Services) -> FastAPI:
 
 def create() -> FastAPI:
     """The application from the environment, over a migrated database: what a worker loads."""
+    # A worker that outlived the server would keep its port, and the supervisor, from the next one.
+    follow_parent(os.getppid())
     settings = Settings()
     configure_logging(as_json=settings.log_json)
     return create_app(build_services(settings, Database(settings.resolved_database_url())))

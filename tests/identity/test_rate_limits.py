@@ -78,6 +78,14 @@ def test_what_is_given_back_can_be_taken_again() -> None:
     assert limits.take(actor, "10.0.0.1").remaining == 1
 
 
+def test_a_refused_request_is_not_counted() -> None:
+    limits = RateLimits(_QUOTAS)
+    actor = _actor(Plan.FREE)
+    _take_all(limits, actor)
+    limits.give_back(actor, "10.0.0.1")
+    assert limits.take(actor, "10.0.0.1").remaining == 0
+
+
 def test_a_quota_of_nothing_refuses_the_first_request() -> None:
     limits = RateLimits(Quotas(0, 1, 1, 1))
     with pytest.raises(RateLimited) as caught:

@@ -21,9 +21,9 @@ _CSRF = re.compile(r'name="csrf_token" value="([^"]*)"')
 
 
 @contextmanager
-def _browser(hub: HubServer, person: Person) -> Iterator[httpx.Client]:
+def _browser(server: HubServer, person: Person) -> Iterator[httpx.Client]:
     """A signed-in person's browser, without scripts."""
-    with httpx.Client(base_url=hub.url, headers={"Accept": "text/html"}) as browser:
+    with httpx.Client(base_url=server.url, headers={"Accept": "text/html"}) as browser:
         form = {"username": person.name, "password": person.password, "next": "/"}
         assert browser.post("/login", data=form).status_code == 303
         yield browser
@@ -86,11 +86,11 @@ def test_login_with_a_bad_token_is_refused_and_forgotten(new_client: NewClient, 
 
 
 def test_login_in_the_browser_ends_with_a_working_token_that_renews_itself(
-    hub: HubServer, alice: Person, new_client: NewClient
+    server: HubServer, alice: Person, new_client: NewClient
 ) -> None:
     client = new_client()
     login, user_code = _start_login(client)
-    with _browser(hub, alice) as browser:
+    with _browser(server, alice) as browser:
         _decide(browser, user_code, "approve")
     output, _ = login.communicate(timeout=60)
     assert login.returncode == 0, output
@@ -106,15 +106,15 @@ def test_login_in_the_browser_ends_with_a_working_token_that_renews_itself(
     assert alice.name in client.check(_HF, "auth", "whoami")
     assert _stored(client)[name]["hf_token"] != old
     headers = {"Authorization": f"Bearer {old}"}
-    assert httpx.get(f"{hub.url}/api/whoami-v2", headers=headers).status_code == 401
+    assert httpx.get(f"{server.url}/api/whoami-v2", headers=headers).status_code == 401
 
 
 def test_login_refused_in_the_browser_ends_with_an_error(
-    hub: HubServer, alice: Person, new_client: NewClient
+    server: HubServer, alice: Person, new_client: NewClient
 ) -> None:
     client = new_client()
     login, user_code = _start_login(client)
-    with _browser(hub, alice) as browser:
+    with _browser(server, alice) as browser:
         _decide(browser, user_code, "deny")
     output, _ = login.communicate(timeout=60)
     assert login.returncode != 0

@@ -145,7 +145,7 @@ class _Ticket:
 
 
 class ModelHosts:
-    """The way to every model. An async context manager; its tasks live as long as it is open."""
+    """The way to every model. An async context manager: closed, it only says that it is."""
 
     def __init__(self, supervisor_path: Path) -> None:
         self._supervisor_path = supervisor_path
@@ -154,11 +154,12 @@ class ModelHosts:
         self._hosts: dict[str, HostConnection] = {}
         self._numbers = itertools.count(1)
         self._tickets: dict[int, _Ticket] = {}
-        self._tasks: TaskGroup
+        self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        self._tasks = tasks
         return self
 
     async def __aexit__(
@@ -167,8 +168,10 @@ class ModelHosts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(kind, error, traceback)
+        assert self._tasks is not None
+        tasks, self._tasks = self._tasks, None
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(kind, error, traceback)
 
     @asynccontextmanager
     async def hold(
@@ -227,6 +230,8 @@ class ModelHosts:
 
     async def _connect_supervisor(self) -> Channel[WorkerToSupervisor, SupervisorToWorker]:
         async with self._connecting:
+            if self._tasks is None:
+                raise SupervisorAbsent
             if self._supervisor is None:
                 stream = await self._patiently_connect()
                 self._supervisor = Channel(stream, SupervisorToWorker)
@@ -260,6 +265,8 @@ class ModelHosts:
 
     async def _connection(self, path: str) -> HostConnection:
         async with self._connecting:
+            if self._tasks is None:
+                raise SupervisorAbsent
             connection = self._hosts.get(path)
             if connection is not None and connection.is_open:
                 return connection

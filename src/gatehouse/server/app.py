@@ -18,6 +18,7 @@ from gatehouse.api.hub import (
     repositories,
     uploads,
 )
+from gatehouse.api.inference.router import router as inference_router
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
 from gatehouse.engines.process import follow_parent
@@ -41,6 +42,7 @@ _API: tuple[APIRouter, ...] = (
     access_requests.router,
     uploads.router,
     xet.router,
+    inference_router,
     later.router,
     lfs.router,
     git.router,

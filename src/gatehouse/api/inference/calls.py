@@ -1,0 +1,201 @@
+"""One call of a model: who calls, what they may, which model, how long it may take to load.
+
+The gate has been passed before, as the route's dependency.
+"""
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import Depends
+from starlette.requests import ClientDisconnect, Request
+
+from gatehouse.api.inference.answers import rate_limit_headers
+from gatehouse.api.inference.events import until_disconnected
+from gatehouse.core.errors import GatehouseError
+from gatehouse.http.actors import CurrentActor
+from gatehouse.http.addresses import base_url
+from gatehouse.http.context import Services, ServicesDependency
+from gatehouse.http.gates import RepoGate
+from gatehouse.identity.actors import Actor
+from gatehouse.identity.permissions import Permission
+from gatehouse.inference.admission import PlanLimits
+from gatehouse.inference.errors import ModelLoading, ModelNotServable
+from gatehouse.inference.generation import Target
+from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.model_folders import ModelFile
+from gatehouse.inference.response_cache import CacheScope
+from gatehouse.repos.files import File
+from gatehouse.repos.repository import Repository
+
+TEXT_GENERATION = "text-generation"
+# How long a model may take to load before the caller is told that it is loading.
+_ASKED_TO_WAIT_SECONDS = 600.0
+_PATIENT_SECONDS = 60.0
+# These do not sleep on 503: they repeat it at once, or raise.
+_PATIENT_CLIENTS = re.compile(
+    r"hf_hub/(?:0\.(?:29|[3-9]\d)|[1-9])|@huggingface/inference/[3-9]|OpenAI/"
+)
+# A person with curl rather waits for a small model than reads that it is loading.
+_OTHERS_SECONDS = 20.0
+
+Result = TypeVar("Result")
+Runnable = Annotated[Repository, Depends(RepoGate(Permission.INFERENCE_RUN))]
+
+
+class TaskNotSupported(ModelNotServable):
+    def __init__(self, task: str, name: str) -> None:
+        super().__init__(f"{task} is not supported for {name}")
+
+
+@dataclass(eq=False)
+class ModelCall:
+    """A request about one model. Built by `model_call` for each request.
+
+    Attributes:
+        headers: For the answer, good or bad; filled while the call goes on.
+        started: Seconds of the monotonic clock.
+    """
+
+    request: Request
+    services: Services
+    actor: Actor
+    repository: Repository
+    headers: dict[str, str] = field(default_factory=lambda: {"x-compute-type": "cpu"})
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def name(self) -> str:
+        return str(self.repository.repo_id)
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("user-agent", "")
+
+    @property
+    def limits(self) -> PlanLimits:
+        return self.services.admission.limits_of(self.actor)
+
+    @property
+    def owner(self) -> str:
+        """Whose share of the response cache this call's answers take."""
+        return self._address if self.actor.user is None else f"user {self.actor.user.id}"
+
+    @asynccontextmanager
+    async def counted(self) -> AsyncIterator[None]:
+        """Count the call against the caller's plan, while it runs and in its window.
+
+        A call that only learns that the model is loading does not count: clients ask again.
+
+        Raises:
+            RateLimited: The window is used up.
+            ProRequired: The plan does not include this model.
+            TooManyAtOnce: The caller has enough under way.
+        """
+        pricing = f"{base_url(self.request)}/pricing"
+        allowance = self.services.rate_limits.take(self.actor, self._address, pricing)
+        self.headers.update(rate_limit_headers(allowance))
+        self.services.admission.require_plan(self.actor, self.repository.repo_id, pricing)
+        try:
+            async with self.services.admission.slot(self.actor, self._address):
+                yield
+        except ModelLoading:
+            self.services.rate_limits.give_back(self.actor, self._address)
+            raise
+
+    async def find_model(self, body: dict[str, Any], *, is_stream: bool) -> Target:
+        """The model as its main branch has it now.
+
+        Raises:
+            ModelNotServable: Its task is another, or it has no weights that can be loaded.
+        """
+        source = await run_sync(self._source)
+        wait_seconds, may_load = self._patience(body, is_stream=is_stream)
+        return Target(source, wait_seconds, may_load)
+
+    def cache_scope(self, target: Target, variant: str) -> CacheScope:
+        return CacheScope(
+            repository_id=self.repository.id,
+            commit_oid=target.source.key.rpartition(":")[2],
+            generation=self.repository.generation,
+            task=TEXT_GENERATION,
+            variant=variant,
+        )
+
+    async def unless_client_leaves(self, run: Callable[[], Awaitable[Result]]) -> Result:
+        """What `run` gives, which is cancelled when nobody is left to read it.
+
+        Raises:
+            ClientDisconnect: The client left.
+        """
+        results: list[Result] = []
+        errors: list[GatehouseError] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def end_when_the_client_leaves() -> None:
+                await until_disconnected(self.request.receive)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(end_when_the_client_leaves)
+            try:
+                results.append(await run())
+            except GatehouseError as error:
+                errors.append(error)
+            tasks.cancel_scope.cancel()
+        if errors:
+            raise errors[0]
+        if not results:
+            raise ClientDisconnect
+        return results[0]
+
+    @property
+    def _address(self) -> str:
+        return self.request.client.host if self.request.client else "unknown"
+
+    def _source(self) -> ModelSource:
+        """Blocking: reads git and makes the model's folder if this commit has none."""
+        commit_oid = self.services.files.commit_oid(self.repository, "main")
+        info = self.services.infos.at(self.repository, commit_oid)
+        if info.task not in (TEXT_GENERATION, None):
+            raise TaskNotSupported(info.task, self.name)
+        files = [self._model_file(file) for file in info.files]
+        storage_id = self.repository.storage_id
+        folder = self.services.model_folders.make(storage_id, commit_oid, files)
+        return ModelSource(
+            f"{storage_id}:{commit_oid}", self.name, str(folder.path), folder.weight_bytes
+        )
+
+    def _model_file(self, file: File) -> ModelFile:
+        files, repository = self.services.files, self.repository
+        local = files.local_path(file)
+        return ModelFile(file.path, file.size, local, lambda: files.read(repository, file))
+
+    def _patience(self, body: dict[str, Any], *, is_stream: bool) -> tuple[float, bool]:
+        """How long to wait for a cold model, and whether to load it at all."""
+        options = body.get("options")
+        options = options if isinstance(options, dict) else {}
+        headers = self.request.headers
+        if headers.get("x-load-model") == "0" or options.get("dont_load_model") is True:
+            return 0.0, False
+        wants = headers.get("x-wait-for-model", "").lower() in ("1", "true")
+        if wants or options.get("wait_for_model") is True:
+            return _ASKED_TO_WAIT_SECONDS, True
+        is_patient = is_stream or _PATIENT_CLIENTS.search(self.user_agent) is not None
+        return _PATIENT_SECONDS if is_patient else _OTHERS_SECONDS, True
+
+
+def model_call(
+    request: Request,
+    services: ServicesDependency,
+    actor: CurrentActor,
+    repository: Runnable,
+) -> ModelCall:
+    return ModelCall(request, services, actor, repository)
+
+
+ModelCallDependency = Annotated[ModelCall, Depends(model_call)]

@@ -1,0 +1,162 @@
+"""Text generation: `POST /models/{id}` and text-generation-inference's own routes below it."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gatehouse.api.inference.answers import error_answer, error_body, json_answer
+from gatehouse.api.inference.bodies import read_inputs, read_json_object
+from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
+from gatehouse.api.inference.chat import answer_chat
+from gatehouse.api.inference.events import EventStream
+from gatehouse.api.inference.paths import model_paths
+from gatehouse.core.errors import GatehouseError, NotBuilt
+from gatehouse.inference.generation import Target
+from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
+from gatehouse.inference.response_cache import (
+    CachedAnswer,
+    CacheOutcome,
+    cache_key,
+    cache_use,
+)
+
+router = APIRouter()
+
+_SERVERLESS_NEW_TOKENS = 20
+_GENERATE_NEW_TOKENS = 100
+
+
+async def run_model(call: ModelCallDependency, request: Request) -> Response:
+    """Whatever the body asks of this model: text, chat, streamed or whole."""
+    try:
+        body = await read_inputs(request)
+    except GatehouseError as error:
+        return error_answer(error, call.headers)
+    if isinstance(body.get("messages"), list):
+        return await answer_chat(call, body)
+    if "inputs" not in body:
+        raise NotBuilt("Completions of a `prompt` are not built yet: send `inputs`.")
+    # InferenceClient's users see the continuation only, as its documentation says.
+    is_hub_client = "hf_hub/" in call.user_agent
+    defaults = RouteDefaults(_SERVERLESS_NEW_TOKENS, return_full_text=not is_hub_client)
+    return await answer_text(
+        call, body, defaults, as_list=True, is_stream=body.get("stream") is True
+    )
+
+
+async def generate(call: ModelCallDependency, request: Request) -> Response:
+    return await _answer_generate(call, request, is_stream=False)
+
+
+async def generate_stream(call: ModelCallDependency, request: Request) -> Response:
+    return await _answer_generate(call, request, is_stream=True)
+
+
+async def answer_text(
+    call: ModelCall,
+    body: dict[str, Any],
+    defaults: RouteDefaults,
+    *,
+    as_list: bool,
+    is_stream: bool,
+) -> Response:
+    """The answer to a text-generation body; refusals have TGI's form."""
+    limits = call.limits
+    try:
+        job = parse_text_generation(
+            body, defaults, limits.max_new_tokens, is_stream=is_stream, priority=limits.priority
+        )
+        if is_stream:
+            return _stream(call, body, job)
+        return await call.unless_client_leaves(lambda: _run(call, body, job, as_list=as_list))
+    except GatehouseError as error:
+        return error_answer(error, call.headers)
+
+
+async def _answer_generate(call: ModelCall, request: Request, *, is_stream: bool) -> Response:
+    try:
+        body = await read_json_object(request)
+    except GatehouseError as error:
+        return error_answer(error, call.headers)
+    defaults = RouteDefaults(_GENERATE_NEW_TOKENS, return_full_text=False)
+    return await answer_text(call, body, defaults, as_list=False, is_stream=is_stream)
+
+
+async def _run(
+    call: ModelCall, body: dict[str, Any], job: TextGenerationJob, *, as_list: bool
+) -> Response:
+    async with call.counted():
+        target = await call.find_model(body, is_stream=False)
+
+        async def run() -> CachedAnswer:
+            answer = await call.services.generation.run(target, job, as_list=as_list)
+            return CachedAnswer(
+                msgspec.json.encode(answer.body),
+                sum(map(len, job.prompts)),
+                answer.num_prompt_tokens,
+                answer.num_generated_tokens,
+            )
+
+        options = body.get("options")
+        headers = call.request.headers
+        use = cache_use(
+            headers.get("x-use-cache"),
+            options.get("use_cache") if isinstance(options, dict) else None,
+            headers.get("cache-control"),
+        )
+        key = _cache_key(call, target, job, as_list=as_list)
+        found, outcome = await call.services.response_cache.get_or_run(key, call.owner, use, run)
+    return json_answer(found.body, call.headers | _figures(call, found, outcome))
+
+
+def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Response:
+    async def events() -> AsyncGenerator[dict[str, Any]]:
+        async with call.counted():
+            target = await call.find_model(body, is_stream=True)
+            async with aclosing(call.services.generation.stream(target, job)) as stream:
+                async for event in stream:
+                    yield event
+
+    return EventStream(
+        events, call.headers, lambda error: error_answer(error, call.headers), error_body
+    )
+
+
+def _cache_key(call: ModelCall, target: Target, job: TextGenerationJob, *, as_list: bool) -> str:
+    """The same for everybody who may run the model: the plan's priority is left out."""
+    request = msgspec.structs.replace(job.request, priority=0)
+    parts = (job.prompts, request, job.is_batch, job.num_sequences, job.best_of)
+    shape = (job.return_full_text, job.with_details)
+    scope = call.cache_scope(target, "list" if as_list else "object")
+    return cache_key(scope, [parts, shape])
+
+
+def _figures(call: ModelCall, found: CachedAnswer, outcome: CacheOutcome) -> dict[str, str]:
+    headers = {
+        "x-cache": outcome.value,
+        "x-compute-characters": str(found.num_characters),
+        "x-prompt-tokens": str(found.num_prompt_tokens),
+        "x-generated-tokens": str(found.num_generated_tokens),
+    }
+    if outcome is CacheOutcome.HIT:
+        return headers | {"x-compute-type": "cache"}
+    seconds = time.perf_counter() - call.started
+    return headers | {
+        "x-compute-time": f"{seconds:.3f}",
+        "x-total-time": str(round(seconds * 1000)),
+        "x-time-per-token": str(round(seconds * 1000 / max(1, found.num_generated_tokens))),
+    }
+
+
+for _path in model_paths(""):
+    router.add_api_route(_path, run_model, methods=["POST"], include_in_schema=_path.endswith("}"))
+for _path in model_paths("/generate"):
+    router.add_api_route(_path, generate, methods=["POST"], include_in_schema=False)
+for _path in model_paths("/generate_stream"):
+    router.add_api_route(_path, generate_stream, methods=["POST"], include_in_schema=False)

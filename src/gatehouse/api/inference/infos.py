@@ -1,0 +1,92 @@
+"""What a model's endpoint says about itself: status, info, health."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from gatehouse import __version__
+from gatehouse.api.inference.answers import error_answer, json_answer
+from gatehouse.api.inference.calls import TEXT_GENERATION, ModelCallDependency, Runnable
+from gatehouse.api.inference.paths import model_paths
+from gatehouse.core.errors import GatehouseError
+from gatehouse.inference.errors import ModelLoading, ModelNotServable, ModelTooLarge
+from gatehouse.inference.generation import Target
+from gatehouse.inference.parameters import MAX_BATCH, MAX_BEST_OF, MAX_STOP_SEQUENCES
+
+router = APIRouter()
+
+# Asking whether a model is loaded must not load it.
+_ONLY_LOADED: dict[str, Any] = {"options": {"dont_load_model": True}}
+
+
+async def status(call: ModelCallDependency) -> Response:
+    """Whether the model is in memory; never loads it."""
+    try:
+        target = await call.find_model(_ONLY_LOADED, is_stream=False)
+        state = await _state(call, target)
+    except ModelNotServable as error:
+        return error_answer(error, {})
+    return json_answer(
+        {
+            "loaded": state == "Loaded",
+            "state": state,
+            "compute_type": "cpu",
+            "framework": "text-generation-inference",
+        },
+        {},
+    )
+
+
+async def info(call: ModelCallDependency) -> Response:
+    """TGI's description of a running model; loads it."""
+    try:
+        async with call.counted():
+            target = await call.find_model({}, is_stream=False)
+            hold = call.services.hosts.hold(target.source, target.wait_seconds)
+            async with hold as model:
+                description = model.description
+    except GatehouseError as error:
+        return error_answer(error, call.headers)
+    body = {
+        "model_id": call.name,
+        "model_sha": target.source.key.rpartition(":")[2],
+        "model_pipeline_tag": TEXT_GENERATION,
+        "model_dtype": description.dtype,
+        "model_device_type": description.device,
+        "max_concurrent_requests": call.limits.num_concurrent,
+        "max_best_of": MAX_BEST_OF,
+        "max_stop_sequences": MAX_STOP_SEQUENCES,
+        "max_input_length": description.context_length - 1,
+        "max_input_tokens": description.context_length - 1,
+        "max_total_tokens": description.context_length,
+        "validation_workers": 1,
+        "max_client_batch_size": MAX_BATCH,
+        "router": "gatehouse",
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }
+    return json_answer(body, call.headers)
+
+
+async def health(_repository: Runnable) -> Response:
+    return Response(status_code=200)
+
+
+async def _state(call: ModelCallDependency, target: Target) -> str:
+    try:
+        async with call.services.hosts.hold(target.source, 1.0, may_load=False):
+            return "Loaded"
+    except ModelLoading:
+        return "Loadable"
+    except ModelTooLarge:
+        return "TooBig"
+
+
+for _path in (*model_paths(""), "/status/{namespace:name}/{name:name}"):
+    router.add_api_route(_path, status, methods=["GET"], include_in_schema=False)
+for _path in model_paths("/info"):
+    router.add_api_route(_path, info, methods=["GET"], include_in_schema=False)
+for _path in model_paths("/health"):
+    router.add_api_route(_path, health, methods=["GET"], include_in_schema=False)

@@ -1,13 +1,33 @@
 """Fixtures that several rooms share."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from factories import Hub
+from hub_server import HubServer, Person
+from pytest_socket import socket_allow_hosts
 
 from gatehouse.db.engine import Database
 from gatehouse.migrations.upgrade import upgrade
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Nothing outside this machine may be reached from a test."""
+    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the server of a failed test logged."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("server")
+    if report.failed and isinstance(server, HubServer):
+        report.sections.append(("server log", server.log[-8000:]))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +47,30 @@ def hub(tmp_path: Path, migrated_database: Path) -> Iterator[Hub]:
     hub = Hub(tmp_path / "hub", migrated_database)
     yield hub
     hub.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """A hub in processes of its own, one for all tests: each uses repositories of its own."""
+    server = HubServer(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def alice(server: HubServer) -> Person:
+    """Owns what tests push to the server."""
+    return server.person("alice")
+
+
+@pytest.fixture
+def bob(server: HubServer) -> Person:
+    """A stranger with a valid account on the server."""
+    return server.person("bob")
+
+
+@pytest.fixture
+def carol(server: HubServer) -> Person:
+    """A second stranger, on the PRO plan."""
+    return server.person("carol", "--plan", "pro")

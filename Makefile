@@ -1,0 +1,66 @@
+# Every recipe is what you could type yourself. `make demo` shows Gatehouse; `make test` proves it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NODE := tests/conformance/node
+
+.PHONY: install install-tests programs demo test fast conform fmt lint types check
+
+## Gatehouse in .venv. Running it again costs nothing until its dependencies change.
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+## Start a server with demo users and a gated demo model, and say what to try.
+demo: install
+	$(BIN)/gatehouse demo
+
+## What the tests need beside Gatehouse: Python packages, Node packages, Debian packages.
+install-tests: .venv/installed-tests programs $(NODE)/node_modules/.package-lock.json
+
+.venv/installed-tests: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+programs:
+	sh tests/install_programs.sh
+
+## Everything: style, types, every test, the stock clients against a running server.
+test: install-tests lint types
+	$(BIN)/pytest -n auto --dist loadfile --durations 15
+
+## Without the stock clients and the browser; well under a minute.
+fast: .venv/installed-tests
+	$(BIN)/pytest -n auto --dist loadfile -m 'not conformance and not browser'
+
+## The stock clients alone.
+conform: install-tests
+	$(BIN)/pytest -n auto --dist loadfile -m 'conformance or browser' --durations 15
+
+fmt: .venv/installed-tests
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+
+lint: .venv/installed-tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/codespell src tests docs README.md CHANGELOG.md Makefile
+	$(BIN)/djlint --lint --quiet src/gatehouse/web/templates
+
+# Each room of tests may have a conftest; mypy takes one file of a name at a time.
+types: .venv/installed-tests
+	$(BIN)/mypy --exclude 'tests/[a-z]+/conftest\.py$$'
+	for file in tests/*/conftest.py; do \
+		MYPYPATH=tests:tests/engines:$$(dirname $$file) $(BIN)/mypy $$file || exit 1; done
+
+## What continuous integration runs.
+check: test

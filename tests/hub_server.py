@@ -1,0 +1,172 @@
+"""A real `gatehouse serve` on a free loopback port, and people made with the command line.
+
+Shared by the conformance and the browser tests. Knows nothing of what is inside the server.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_GATEHOUSE = (str(Path(sys.executable).with_name("gatehouse")),)
+
+
+class HubServer:
+    """One data folder and the server on it, which can be killed and started again.
+
+    The port stays the same over restarts, as clients remember addresses.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data_dir = folder / "data"
+        self.log_path = folder / "server.log"
+        self.port = free_port()
+        self._settings = settings
+        self._process: psutil.Popen | None = None
+        self._people: dict[str, Person] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def start(self) -> None:
+        """Start the server and return once it answers."""
+        command = (*_GATEHOUSE, "serve", "--data-dir", str(self.data_dir), "--port", str(self.port))
+        with self.log_path.open("ab") as log:
+            self._process = psutil.Popen(
+                command,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"the server did not start:\n{self.log}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server as Ctrl-C does."""
+        if self._process is None:
+            return
+        family = _family(self._process)
+        self._process.terminate()
+        _, alive = psutil.wait_procs(family, _STOP_SECONDS)
+        _kill(alive)
+        self._process = None
+
+    def kill(self) -> None:
+        """`kill -9` of every process of the server at once."""
+        if self._process is not None:
+            _kill(_family(self._process))
+            self._process = None
+
+    def gatehouse(self, *arguments: str, stdin: str = "") -> str:
+        """Run one command on the data folder; returns its standard output.
+
+        Raises:
+            AssertionError: It failed.
+        """
+        outcome = subprocess.run(
+            [*_GATEHOUSE, *arguments, "--data-dir", str(self.data_dir)],
+            env=self._environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        return outcome.stdout.strip()
+
+    def person(self, name: str, *options: str) -> "Person":
+        """A user of this hub, made when first asked for; `options` as for `user create`."""
+        if name not in self._people:
+            person = Person(self, name)
+            email = f"{name}@example.com"
+            arguments = ("user", "create", name, "--email", email, "--password-stdin", *options)
+            self.gatehouse(*arguments, stdin=person.password)
+            self._people[name] = person
+        return self._people[name]
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("GATEHOUSE_", "HF_", "COVERAGE_", "PYTEST_"))
+        }
+        given = {f"GATEHOUSE_{name.upper()}": value for name, value in self._settings.items()}
+        return {**environment, **given}
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/models", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise AssertionError(f"the server answers {error.code}:\n{self.log}") from None
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user, their password, and tokens made for them on first use."""
+
+    hub: HubServer = field(repr=False)
+    name: str
+
+    @property
+    def password(self) -> str:
+        return f"{self.name} likes long passwords"
+
+    @cached_property
+    def read_token(self) -> str:
+        return self.new_token("reading", "read")
+
+    @cached_property
+    def write_token(self) -> str:
+        return self.new_token("writing", "write")
+
+    def new_token(self, name: str, role: str) -> str:
+        arguments = ("token", "create", "--user", self.name, "--name", name, "--role", role)
+        return self.hub.gatehouse(*arguments)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return [process]
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, _STOP_SECONDS)

@@ -135,7 +135,8 @@ def _problems(route: Route) -> Iterator[str]:
     if isinstance(gate, PublicGate | ChosenGate) and not gate.reason:
         yield f"{where}: does not say why {type(gate).__name__} is right"
     for method in sorted(route.methods - _SAFE_METHODS):
-        if f"{method} {route.path}" not in NOT_WRITING and not _is_writing(gate):
+        is_allowed = _is_writing(gate) or _only_runs_a_model(gate)
+        if f"{method} {route.path}" not in NOT_WRITING and not is_allowed:
             yield f"{method} {route.path}: may change things without a credential that writes"
 
 
@@ -143,6 +144,11 @@ def _is_writing(gate: RouteGate) -> bool:
     if isinstance(gate, RepoGate | AccountGate | CapabilityGate | ChosenGate):
         return gate.permission in _WRITING
     return False
+
+
+def _only_runs_a_model(gate: RouteGate) -> bool:
+    """Running a model changes nothing, and those who read may do it."""
+    return isinstance(gate, RepoGate | ChosenGate) and gate.permission is Permission.INFERENCE_RUN
 
 
 def stale_exceptions(app: FastAPI) -> set[str]:

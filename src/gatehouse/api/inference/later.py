@@ -8,12 +8,14 @@ from starlette.responses import Response
 from gatehouse.api.inference.calls import Runnable
 from gatehouse.api.inference.paths import model_paths
 from gatehouse.core.errors import NotBuilt
-from gatehouse.http.gates import PublicGate
+from gatehouse.http.gates import ChosenGate
 from gatehouse.identity.actors import Actor
+from gatehouse.identity.permissions import Permission
 
 router = APIRouter()
 
-_Anybody = Annotated[Actor, Depends(PublicGate("it only says that it is not built"))]
+_GATE = ChosenGate(Permission.INFERENCE_RUN, "it only says that it is not built")
+_Anybody = Annotated[Actor, Depends(_GATE)]
 _POSTED = (
     "/v1/completions",
     "/v1/embeddings",
@@ -50,10 +52,10 @@ def not_built(_actor: _Anybody) -> Response:
 
 
 for _rest in _POSTED:
-    for _path in model_paths(_rest):
+    for _path in model_paths(_rest, ends=("",)):
         router.add_api_route(_path, not_built_for_model, methods=["POST"], include_in_schema=False)
 for _rest in _READ:
-    for _path in model_paths(_rest):
+    for _path in model_paths(_rest, ends=("",)):
         router.add_api_route(_path, not_built_for_model, methods=["GET"], include_in_schema=False)
 router.add_api_route(
     "/pipeline/{task}/{namespace:name}/{name:name}",

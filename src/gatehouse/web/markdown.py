@@ -43,6 +43,7 @@ _CLASSES = re.compile(
     r"|footnotes(?:-list|-sep)?|footnote-(?:ref|item|backref)"
     r"|markdown-alert(?:-title|-note|-tip|-important|-warning|-caution)?"
 )
+_TASK_BOX = {"type": "checkbox", "disabled": "", "aria-label": "task"}
 _NUMBER = re.compile(r"[0-9]{1,5}%?")
 _ALIGNMENTS = frozenset({"left", "right", "center", "justify"})
 _NUMERIC = frozenset({"width", "height", "start", "colspan", "rowspan"})
@@ -102,7 +103,7 @@ def _sanitise(html: str, links: CardLinks) -> str:
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow noopener",
         id_prefix=FRAGMENT_PREFIX,
-        set_tag_attribute_values={"input": {"type": "checkbox", "disabled": ""}},
+        set_tag_attribute_values={"input": _TASK_BOX},
     )
 
 

@@ -21,7 +21,6 @@ PAGE_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
     # A page differs by who looks at it, and the next person at this screen must not see it.
     "Cache-Control": "no-store",
     "Vary": "Cookie",

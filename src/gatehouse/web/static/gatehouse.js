@@ -24,14 +24,15 @@ async function copyFrom(button) {
   }, 2000);
 }
 
-function closeMenusOutside(target) {
+// Also after a choice: what it opens stands alone.
+function closeMenus(target) {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
-    if (!menu.contains(target)) menu.open = false;
+    if (!menu.contains(target) || target.closest(".menu-list button")) menu.open = false;
   }
 }
 
 document.addEventListener("click", (event) => {
-  closeMenusOutside(event.target);
+  closeMenus(event.target);
   const button = event.target.closest("[data-copy]");
   if (button) copyFrom(button).catch(() => selectText(button.dataset.copy));
 });

@@ -1,7 +1,7 @@
 """Signed, short-lived permissions that stand in for a token where clients send none.
 
-LFS uploads and Xet calls carry one. It names what it is for and whose it is; whoever accepts it asks the gate
-again, so a right that was taken away is gone at once.
+LFS uploads and Xet calls carry one. It names what it is for and whose it is; whoever accepts it
+asks the gate again, so a right that was taken away is gone at once.
 """
 
 from dataclasses import dataclass
@@ -73,8 +73,8 @@ class Capabilities:
         Args:
             text: What `issue` returned.
             purposes: What it may be for.
-            grace: Seconds after its expiry in which it still counts (Xet clients use a token to the last moment
-                and give up at a refusal).
+            grace: Seconds after its expiry in which it still counts (Xet clients use a token to the
+                last moment and give up at a refusal).
 
         Raises:
             CapabilityRefused: It is forged, expired, or for another purpose.

@@ -26,7 +26,8 @@ from gatehouse.web.repository_pages import render_repository, root_of
 MAX_PREVIEW_BYTES = 512 * 1024
 _MAX_ROWS = 1000
 _COMMITS_PER_PAGE = 50
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".avif"})
+# Those that `resolve` sends as pictures. Not SVG: it can hold scripts.
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp"})
 _MAX_PICTURE_BYTES = 20 * 1024 * 1024
 
 router = page_router()

@@ -74,3 +74,11 @@ def bob(server: HubServer) -> Person:
 def carol(server: HubServer) -> Person:
     """A second stranger, on the PRO plan."""
     return server.person("carol", "--plan", "pro")
+
+
+@pytest.fixture
+def own_hub(tmp_path: Path, migrated_database: Path) -> Iterator[Hub]:
+    """A hub whose application a test may add routes to."""
+    hub = Hub(tmp_path / "hub", migrated_database, own_app=True)
+    yield hub
+    hub.close()

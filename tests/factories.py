@@ -55,10 +55,19 @@ class Person:
         return self.user.name
 
 
-class Hub:
-    """The application, its services, and a client without network that follows no redirect."""
+_shared_apps: list[FastAPI] = []
 
-    def __init__(self, folder: Path, migrated: Path, **settings: Any) -> None:
+
+class Hub:
+    """The application, its services, and a client without network that follows no redirect.
+
+    Building an application takes longer than most tests, so one is shared, by one hub at a time;
+    `own_app` is for tests that add routes to it.
+    """
+
+    def __init__(
+        self, folder: Path, migrated: Path, *, own_app: bool = False, **settings: Any
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(migrated, folder / "gatehouse.db")
         self.settings = Settings(data_dir=folder, **settings)
@@ -67,7 +76,7 @@ class Hub:
         services = build_services(self.settings, self.database, self.clock)
         users = Users(self.database, self.clock, quick_passwords())
         self.services: Services = replace(services, users=users)
-        self.app: FastAPI = create_app(self.services)
+        self.app = create_app(self.services) if own_app else _shared_app(self.services)
         self.client = TestClient(self.app, base_url="http://hub.test", follow_redirects=False)
 
     def close(self) -> None:
@@ -166,6 +175,14 @@ class Hub:
             git = self.services.repositories.open_git(path.stem)
             state[f"git {path.stem}"] = [f"{ref.name} {ref.target_oid}" for ref in git.refs()]
         return state
+
+
+def _shared_app(services: Services) -> FastAPI:
+    if not _shared_apps:
+        _shared_apps.append(create_app(services))
+    app = _shared_apps[0]
+    app.state.services = services
+    return app
 
 
 def quick_passwords() -> Passwords:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
+from gatehouse.http.bounded_route import BoundedRoute
 from gatehouse.http.gates import (
     AccountGate,
     CapabilityGate,
@@ -27,6 +28,7 @@ from gatehouse.http.gates import (
 from gatehouse.identity.permissions import Permission
 from gatehouse.identity.sessions import csrf_token
 from gatehouse.repos.repository import Gate, Repository
+from gatehouse.web.page_route import PageRoute
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _WRITING = frozenset(
@@ -82,6 +84,7 @@ class Route:
     gates: tuple[RouteGate, ...]
     parameters: dict[str, str]
     is_api_route: bool
+    is_bounded: bool
 
     @property
     def names_repository(self) -> bool:
@@ -101,6 +104,9 @@ def _route(context: RouteContext) -> Route:
         gates=tuple(_gates(context.dependant)) if is_api_route else (),
         parameters={name: type(item).__name__ for name, item in convertors.items()},
         is_api_route=is_api_route,
+        is_bounded=not is_api_route
+        or context.body_field is None
+        or isinstance(context.original_route, BoundedRoute | PageRoute),
     )
 
 
@@ -132,6 +138,8 @@ def _problems(route: Route) -> Iterator[str]:
     gate = route.gates[0]
     if route.names_repository and not isinstance(gate, RepoGate):
         yield f"{where}: names a repository and declares {gate}; use `RepoGate`"
+    if not route.is_bounded:
+        yield f"{where}: takes a body of any size into memory; use `BoundedRoute`"
     if isinstance(gate, PublicGate | ChosenGate) and not gate.reason:
         yield f"{where}: does not say why {type(gate).__name__} is right"
     for method in sorted(route.methods - _SAFE_METHODS):

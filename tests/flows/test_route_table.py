@@ -55,85 +55,85 @@ def test_the_walk_finds_the_secrets_where_the_owner_does(hub: Hub) -> None:
     }
 
 
-def test_a_planted_route_without_a_gate_is_noticed(hub: Hub) -> None:
-    vault = build_vault(hub)
+def test_a_planted_route_without_a_gate_is_noticed(own_hub: Hub) -> None:
+    vault = build_vault(own_hub)
 
-    @hub.app.get(_REPO)
+    @own_hub.app.get(_REPO)
     def leak(namespace: str, name: str) -> Response:
         return Response(vault.noise)
 
     with pytest.raises(RouteUnguarded, match="declares 0 gates"):
-        check_gates(hub.app)
+        check_gates(own_hub.app)
     with pytest.raises(RouteUnguarded, match="yields a secret to nobody"):
         check_strangers(vault, below="/planted")
 
 
-def test_a_planted_route_with_a_gate_that_lets_everybody_by_is_noticed(hub: Hub) -> None:
-    @hub.app.get(_REPO)
+def test_a_planted_route_with_a_gate_that_lets_everybody_by_is_noticed(own_hub: Hub) -> None:
+    @own_hub.app.get(_REPO)
     def leak(namespace: str, name: str, _actor: _Anybody) -> Response:
         return Response()
 
     with pytest.raises(RouteUnguarded, match="use `RepoGate`"):
-        check_gates(hub.app)
+        check_gates(own_hub.app)
 
 
-def test_a_planted_route_that_yields_bytes_behind_the_wrong_gate_is_noticed(hub: Hub) -> None:
+def test_a_planted_route_that_yields_bytes_behind_the_wrong_gate_is_noticed(own_hub: Hub) -> None:
     """The declaration looks right; only calling it shows that it is not."""
 
-    @hub.app.get(_REPO + "/peek")
+    @own_hub.app.get(_REPO + "/peek")
     def peek(services: ServicesDependency, repository: _Known) -> Response:
         commit_oid = services.files.commit_oid(repository, "main")
         file = services.files.file(repository, commit_oid, "notes.txt")
         return Response(services.files.read(repository, file))
 
-    check_gates(hub.app)
+    check_gates(own_hub.app)
     with pytest.raises(RouteUnguarded, match="yields a secret to nobody"):
-        check_strangers(build_vault(hub), below="/planted")
+        check_strangers(build_vault(own_hub), below="/planted")
 
 
-def test_a_planted_route_that_changes_without_a_scope_is_noticed(hub: Hub) -> None:
-    @hub.app.post(_REPO + "/open")
+def test_a_planted_route_that_changes_without_a_scope_is_noticed(own_hub: Hub) -> None:
+    @own_hub.app.post(_REPO + "/open")
     def open_gate(services: ServicesDependency, repository: _Known, actor: _Anybody) -> Response:
         return Response()
 
     with pytest.raises(RouteUnguarded, match="declares 2 gates"):
-        check_gates(hub.app)
+        check_gates(own_hub.app)
 
 
-def test_a_planted_route_that_changes_behind_a_reading_gate_is_noticed(hub: Hub) -> None:
-    vault = build_vault(hub)
+def test_a_planted_route_that_changes_behind_a_reading_gate_is_noticed(own_hub: Hub) -> None:
+    vault = build_vault(own_hub)
 
-    @hub.app.post(_REPO + "/open")
+    @own_hub.app.post(_REPO + "/open")
     def open_gate(services: ServicesDependency, repository: _Known) -> Response:
         change = SettingsChange(gate=Gate.OPEN)
         services.repositories.change_settings(vault.owner.actor, repository, change)
         return Response()
 
     with pytest.raises(RouteUnguarded, match="without a credential that writes"):
-        check_gates(hub.app)
+        check_gates(own_hub.app)
     with pytest.raises(RouteUnguarded, match=r"lets nobody change .*repositories"):
         check_strangers(vault, below="/planted")
 
 
-def test_a_planted_route_that_changes_on_get_is_noticed(hub: Hub) -> None:
+def test_a_planted_route_that_changes_on_get_is_noticed(own_hub: Hub) -> None:
     """A reading gate and a safe method: the declarations look right."""
-    vault = build_vault(hub)
+    vault = build_vault(own_hub)
 
-    @hub.app.get(_REPO + "/open")
+    @own_hub.app.get(_REPO + "/open")
     def delete(services: ServicesDependency, repository: _Known) -> Response:
         services.repositories.delete(vault.owner.actor, repository)
         return Response()
 
-    check_gates(hub.app)
+    check_gates(own_hub.app)
     with pytest.raises(RouteUnguarded, match="lets nobody change"):
         check_strangers(vault, below="/planted")
 
 
-def test_a_planted_route_that_changes_for_a_read_token_is_noticed(hub: Hub) -> None:
+def test_a_planted_route_that_changes_for_a_read_token_is_noticed(own_hub: Hub) -> None:
     """Strangers are refused; the owner's read token is not, and should be."""
-    vault = build_vault(hub)
+    vault = build_vault(own_hub)
 
-    @hub.app.get(_REPO + "/open")
+    @own_hub.app.get(_REPO + "/open")
     def open_gate(services: ServicesDependency, repository: _Reader) -> Response:
         services.repositories.change_settings(
             vault.owner.actor, repository, SettingsChange(gate=Gate.OPEN)
@@ -144,10 +144,19 @@ def test_a_planted_route_that_changes_for_a_read_token_is_noticed(hub: Hub) -> N
         check_strangers(vault, below="/planted")
 
 
-def test_an_unlisted_mount_is_noticed(hub: Hub) -> None:
+def test_an_unlisted_mount_is_noticed(own_hub: Hub) -> None:
     async def application(scope: object, receive: object, send: object) -> None:
         return
 
-    hub.app.mount("/files", application)
+    own_hub.app.mount("/files", application)
     with pytest.raises(RouteUnguarded, match="not listed in `UNGATED`"):
-        check_gates(hub.app)
+        check_gates(own_hub.app)
+
+
+def test_a_planted_route_that_takes_any_body_is_noticed(own_hub: Hub) -> None:
+    @own_hub.app.post("/planted")
+    def swallow(_actor: _Anybody, body: dict[str, str]) -> Response:
+        return Response()
+
+    with pytest.raises(RouteUnguarded, match="takes a body of any size"):
+        check_gates(own_hub.app)

@@ -18,6 +18,7 @@ from gatehouse.core.ids import is_sha256
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url, repo_url
 from gatehouse.http.bodies import copy_body, declared_length, too_large
+from gatehouse.http.bounded_route import BoundedRoute
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.downloads import send_path
 from gatehouse.http.gates import Admitted, CapabilityGate, RepoGate
@@ -27,7 +28,7 @@ from gatehouse.identity.permissions import Permission
 from gatehouse.repos.repository import Repository
 from gatehouse.storage.base import BlobUpload
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _UPLOAD_SECONDS = 6 * 3600
@@ -114,14 +115,16 @@ async def upload(
 
 @router.head("/lfs/objects/{oid}", include_in_schema=False)
 @router.get("/lfs/objects/{oid}")
-def download(oid: str, services: ServicesDependency, admitted: _Downloader) -> Response:
+def download(
+    oid: str, request: Request, services: ServicesDependency, admitted: _Downloader
+) -> Response:
     _require_subject(oid, admitted)
     size = services.large_files.size(admitted.repository, oid)
     path = services.blobs.path(oid)
     if size is None or path is None:
         raise NotFound(f"The object {oid[:64]} is not here.")
     headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream"}
-    return send_path(path, size, headers)
+    return send_path(request, path, size, headers)
 
 
 def _finish(services: Services, sink: BlobUpload, admitted: Admitted) -> None:

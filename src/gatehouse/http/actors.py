@@ -5,7 +5,6 @@ is given and wrong is refused; it never falls back to nobody.
 """
 
 import base64
-import binascii
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -89,7 +88,7 @@ def is_cross_origin(request: Request) -> bool:
 def _basic_password(value: str) -> str:
     try:
         decoded = base64.b64decode(value.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or not text
         raise InvalidCredentials from None
     password = decoded.partition(":")[2]
     if not password:

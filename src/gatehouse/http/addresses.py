@@ -42,7 +42,7 @@ class _PrefixConvertor(Convertor[RepoKind]):
 class _NameConvertor(Convertor[str]):
     """One part of a repository id; clients refuse anything else themselves."""
 
-    regex = r"[\w.\-]+"
+    regex = r"[A-Za-z0-9_.\-]+"
 
     def convert(self, value: str) -> str:
         return value
@@ -54,7 +54,7 @@ class _NameConvertor(Convertor[str]):
 class _GitNameConvertor(_NameConvertor):
     """A repository's name with or without `.git`, as git clients write it."""
 
-    regex = r"[\w.\-]+?(?:\.git)?"
+    regex = r"[A-Za-z0-9_.\-]+?(?:\.git)?"
 
     def convert(self, value: str) -> str:
         return value.removesuffix(".git")

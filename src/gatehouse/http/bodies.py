@@ -1,5 +1,6 @@
 """Take a request's body in, bounded, without holding it in memory."""
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from gatehouse.core.errors import Invalid, TooLarge
 
 _IN_MEMORY = 1024 * 1024
 _WRITE_SIZE = 1024 * 1024
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 def declared_length(request: Request, limit: int) -> int | None:
@@ -19,7 +21,7 @@ def declared_length(request: Request, limit: int) -> int | None:
     text = request.headers.get("content-length")
     if text is None:
         return None
-    if not text.isdigit():
+    if not _LENGTH.fullmatch(text):
         raise Invalid("`Content-Length` must be a whole number.")
     if int(text) > limit:
         raise too_large(limit)

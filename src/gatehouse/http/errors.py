@@ -3,15 +3,16 @@
 Hub clients read `X-Error-Code` and `X-Error-Message`; people with a browser get a page.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatehouse.core.errors import (
     Conflict,
@@ -28,7 +29,7 @@ from gatehouse.core.errors import (
 )
 from gatehouse.http.addresses import base_url
 from gatehouse.observability.logging import logger
-from gatehouse.repos.errors import RepoExists, RepoMoved
+from gatehouse.repos.errors import RepoExists, RepoMoved, RepoNotFound
 
 PageRenderer = Callable[[Request, int, str], Response]
 
@@ -63,7 +64,11 @@ def install(app: FastAPI, render_page: PageRenderer) -> None:
     def on_gatehouse_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, GatehouseError)
         if isinstance(error, RepoMoved):
-            return _redirect(request, error)
+            address = _moved_address(request, error)
+            if address is not None:
+                return RedirectResponse(address, 307)
+            # The old name stood in the body: sending the same body again would not help.
+            error = RepoNotFound(error.message)
         status = status_of(error)
         if isinstance(error, RepoExists):
             return JSONResponse(_exists(request, error), status, _headers(request, error, status))
@@ -80,7 +85,7 @@ def install(app: FastAPI, render_page: PageRenderer) -> None:
         return answer(request, error.status_code, message, dict(error.headers or {}))
 
     def on_unexpected(request: Request, error: Exception) -> Response:
-        logger.error("request failed", path=request.url.path, exc_info=error)
+        logger.error("request failed", path=request.url.path[:300], exc_info=error)
         message = "Something went wrong on the server. The log has the details."
         return answer(request, 500, message, {})
 
@@ -88,6 +93,37 @@ def install(app: FastAPI, render_page: PageRenderer) -> None:
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(Exception, on_unexpected)
+    app.add_middleware(_LastResort, answer=on_unexpected)
+
+
+class _LastResort:
+    """Answers what nothing else caught.
+
+    The framework would do so outside of all middleware, where the answer gets neither its request
+    id nor the headers that let a page of another origin read it.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Callable[[Request, Exception], Response]) -> None:
+        self.app = app
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if has_started:
+                raise
+            await self.answer(Request(scope), error)(scope, receive, send)
 
 
 def status_of(error: GatehouseError) -> int:
@@ -95,8 +131,9 @@ def status_of(error: GatehouseError) -> int:
 
 
 def header_safe(text: str) -> str:
-    """Text as it may stand in a header: one line of ASCII."""
-    return " ".join(text.split()).encode("ascii", "replace").decode()[:_MAX_HEADER]
+    """Text as it may stand in a header: one line of printable ASCII."""
+    line = " ".join(text.split())[:_MAX_HEADER]
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in line)
 
 
 def _headers(request: Request, error: GatehouseError, status: int) -> dict[str, str]:
@@ -120,13 +157,24 @@ def _exists(request: Request, error: RepoExists) -> dict[str, Any]:
     return {"error": error.message, "url": url, "name": str(error.repo_id)}
 
 
-def _redirect(request: Request, error: RepoMoved) -> Response:
-    """The same address under the new name. 307 keeps method and body."""
-    path = request.scope.get("raw_path") or quote(request.url.path).encode()
-    text = path.decode("ascii", "replace").partition("?")[0]
-    moved = text.replace(f"/{error.old}", f"/{error.new}", 1)
+def _moved_address(request: Request, error: RepoMoved) -> str | None:
+    """This address under the new name, or None if the old one is not in it.
+
+    The redirect is a 307, which keeps method and body.
+    """
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    sent = raw.decode("ascii", "replace").partition("?")[0]
+    namespace, name = map(_however_encoded, (error.old.namespace, error.old.name))
+    moved, num_found = re.subn(f"/{namespace}/{name}(?![^./])", f"/{error.new}", sent, count=1)
+    if not num_found:
+        return None
     query = f"?{request.url.query}" if request.url.query else ""
-    return RedirectResponse(f"{base_url(request)}{moved}{query}", 307)
+    return f"{base_url(request)}{moved}{query}"
+
+
+def _however_encoded(text: str) -> str:
+    """A pattern for `text` in a raw path, where any letter may be percent-encoded."""
+    return "".join(f"(?:{re.escape(c)}|(?i:%{ord(c):02x}))" for c in text)
 
 
 def _validation_sentence(item: dict[str, Any]) -> str:

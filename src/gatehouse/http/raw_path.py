@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_KEPT = re.compile(rb"%(?:2[Ff]|25)")
-_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
+_KEPT = (b"%2F", b"%25")
+_ESCAPE = re.compile(rb"%(?:[0-9A-Fa-f]{2})?")
 
 
 class RawPathMiddleware:
@@ -27,8 +27,11 @@ class RawPathMiddleware:
 
 def _decode(raw: bytes) -> str:
     def replace(match: re.Match[bytes]) -> bytes:
-        escape = match.group()
-        return escape.upper() if _KEPT.fullmatch(escape) else bytes([int(escape[1:], 16)])
+        escape = match.group().upper()
+        if escape == b"%":
+            # A sign that escapes nothing must not come to escape what is decoded behind it.
+            return b"%25"
+        return escape if escape in _KEPT else bytes([int(escape[1:], 16)])
 
     return _ESCAPE.sub(replace, raw).decode("utf-8", "replace")
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from gatehouse.core.clock import to_wire
 from gatehouse.core.errors import Invalid
 from gatehouse.http.actors import CurrentActor
+from gatehouse.http.bounded_route import BoundedRoute
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import RepoGate
 from gatehouse.identity.permissions import Permission
@@ -14,7 +15,7 @@ from gatehouse.repos.gating import AccessRequest, RequestStatus
 from gatehouse.repos.repository import Repository
 from gatehouse.schemas.hub import GrantAccess, HandleAccessRequest
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _Owned = Annotated[Repository, Depends(RepoGate(Permission.REPO_ADMIN))]
 _BASE = "/api/{kind:kind}/{namespace:name}/{name:name}/user-access-request"

@@ -14,6 +14,7 @@ from gatehouse.core.errors import Invalid
 from gatehouse.core.ids import RepoKind
 from gatehouse.http.addresses import base_url, split_revision
 from gatehouse.http.bodies import read_body
+from gatehouse.http.bounded_route import BoundedRoute
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.gates import PublicGate, RepoGate
 from gatehouse.http.raw_path import decoded
@@ -23,7 +24,7 @@ from gatehouse.repos.files import File
 from gatehouse.repos.infos import RepoInfo
 from gatehouse.repos.repository import Repository
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _Readable = Annotated[Repository, Depends(RepoGate(Permission.REPO_METADATA))]
 _Anybody = Annotated[Actor, Depends(PublicGate("lists only what the caller may know of"))]

@@ -9,6 +9,7 @@ from gatehouse.core.errors import Invalid
 from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import repo_url
+from gatehouse.http.bounded_route import BoundedRoute
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import AccountGate, ChosenGate, RepoGate
 from gatehouse.identity.actors import Actor
@@ -17,7 +18,7 @@ from gatehouse.repos.repositories import SettingsChange
 from gatehouse.repos.repository import Gate, Repository, Visibility
 from gatehouse.schemas.hub import CreateRepo, DeleteRepo, MoveRepo, RepoSettings
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _Creator = Annotated[Actor, Depends(AccountGate(Permission.REPO_CREATE))]
 _Chooser = Annotated[

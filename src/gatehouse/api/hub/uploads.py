@@ -16,6 +16,7 @@ from gatehouse.core.ids import RepoKind, is_sha256
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import repo_url
 from gatehouse.http.bodies import spool_body
+from gatehouse.http.bounded_route import BoundedRoute
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.gates import PublicGate, RepoGate
 from gatehouse.http.raw_path import decoded
@@ -43,7 +44,7 @@ from gatehouse.schemas.commit import (
 )
 from gatehouse.schemas.hub import Preupload, ValidateYaml
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _Writable = Annotated[Repository, Depends(RepoGate(Permission.REPO_WRITE))]
 _Anybody = Annotated[Actor, Depends(PublicGate("checks a text and keeps nothing"))]

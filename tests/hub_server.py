@@ -4,20 +4,25 @@ Shared by the conformance and the browser tests. Knows nothing of what is inside
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import httpx
 import psutil
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
+_CSRF_FIELD = re.compile(r'name="csrf_token" value="([^"]*)"')
 _GATEHOUSE = (str(Path(sys.executable).with_name("gatehouse")),)
 
 
@@ -146,9 +151,25 @@ class Person:
     def write_token(self) -> str:
         return self.new_token("writing", "write")
 
+    @contextmanager
+    def browser(self) -> Iterator[httpx.Client]:
+        """A browser without scripts in which this person is signed in."""
+        headers = {"Accept": "text/html"}
+        with httpx.Client(base_url=self.hub.url, headers=headers, timeout=60) as browser:
+            form = {"username": self.name, "password": self.password, "next": "/"}
+            assert browser.post("/login", data=form).status_code == 303
+            yield browser
+
     def new_token(self, name: str, role: str) -> str:
         arguments = ("token", "create", "--user", self.name, "--name", name, "--role", role)
         return self.hub.gatehouse(*arguments)
+
+
+def csrf_token(page: httpx.Response) -> str:
+    """The hidden field of the forms on a page."""
+    found = _CSRF_FIELD.search(page.text)
+    assert found is not None, page.text
+    return found[1]
 
 
 def free_port() -> int:

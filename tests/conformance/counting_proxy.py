@@ -1,6 +1,6 @@
 """A TCP proxy in front of the hub that counts bytes, for "this transfers almost nothing".
 
-It can also cut every connection once so many bytes went up, for uploads that break in the middle.
+It can also cut a connection once so many bytes came down, as bad networks do.
 """
 
 import asyncio
@@ -20,12 +20,14 @@ class CountingProxy:
         bytes_up: Bytes that clients sent, headers included.
         bytes_down: Bytes that the hub answered.
         on_bytes_up: Called in the proxy's thread with `bytes_up` after each piece.
+        cut_at: The connection on which this many bytes down are reached is cut, once.
     """
 
     def __init__(self, port: int) -> None:
         self.bytes_up = 0
         self.bytes_down = 0
         self.on_bytes_up: Callable[[int], None] = lambda _total: None
+        self.cut_at: int | None = None
         self.port = 0
         self._target = port
         self._loop = asyncio.new_event_loop()
@@ -90,6 +92,10 @@ class CountingProxy:
                     count(len(data))
                     sink.write(data)
                     await sink.drain()
+                    if self.cut_at is not None and self.bytes_down >= self.cut_at:
+                        self.cut_at = None
+                        sink.transport.abort()
+                        return
         finally:
             sink.close()
 

@@ -4,37 +4,24 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from configparser import ConfigParser
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from hub_server import HubServer, Person
+from hub_server import HubServer, Person, csrf_token
 from stock_client import StockClient
 
 _HF = Path(sys.executable).with_name("hf")
 NewClient = Callable[..., StockClient]
 _USER_CODE = re.compile(r"enter the code: ([A-Z]{4}-[A-Z]{4})")
-_CSRF = re.compile(r'name="csrf_token" value="([^"]*)"')
-
-
-@contextmanager
-def _browser(server: HubServer, person: Person) -> Iterator[httpx.Client]:
-    """A signed-in person's browser, without scripts."""
-    with httpx.Client(base_url=server.url, headers={"Accept": "text/html"}) as browser:
-        form = {"username": person.name, "password": person.password, "next": "/"}
-        assert browser.post("/login", data=form).status_code == 303
-        yield browser
 
 
 def _decide(browser: httpx.Client, user_code: str, decision: str) -> None:
     page = browser.get("/device", params={"user_code": user_code})
     assert user_code in page.text
-    found = _CSRF.search(page.text)
-    assert found is not None
-    form = {"user_code": user_code, "decision": decision, "csrf_token": found[1]}
+    form = {"user_code": user_code, "decision": decision, "csrf_token": csrf_token(page)}
     assert browser.post("/device", data=form).status_code == 303
 
 
@@ -90,7 +77,7 @@ def test_login_in_the_browser_ends_with_a_working_token_that_renews_itself(
 ) -> None:
     client = new_client()
     login, user_code = _start_login(client)
-    with _browser(server, alice) as browser:
+    with alice.browser() as browser:
         _decide(browser, user_code, "approve")
     output, _ = login.communicate(timeout=60)
     assert login.returncode == 0, output
@@ -110,11 +97,11 @@ def test_login_in_the_browser_ends_with_a_working_token_that_renews_itself(
 
 
 def test_login_refused_in_the_browser_ends_with_an_error(
-    server: HubServer, alice: Person, new_client: NewClient
+    alice: Person, new_client: NewClient
 ) -> None:
     client = new_client()
     login, user_code = _start_login(client)
-    with _browser(server, alice) as browser:
+    with alice.browser() as browser:
         _decide(browser, user_code, "deny")
     output, _ = login.communicate(timeout=60)
     assert login.returncode != 0

@@ -1,6 +1,8 @@
 """The whole way with real processes: worker, supervisor, fork server, host, tiny model."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,20 @@ from gatehouse.inference.messages import ModelSource
 pytestmark = pytest.mark.anyio
 
 LONG = 60
+MAX_RUNNING = 16
+
+
+@pytest.fixture(scope="module")
+def endless_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a long context, which never says that it is done."""
+    folder = shutil.copytree(tiny_llama, tmp_path_factory.mktemp("endless") / "model")
+    for name, change in [
+        ("config.json", {"max_position_embeddings": 20_000}),
+        ("generation_config.json", {"suppress_tokens": [2]}),
+    ]:
+        content = json.loads((folder / name).read_text()) | change
+        (folder / name).write_text(json.dumps(content))
+    return folder
 
 
 def source(folder: Path, key: str = "1:aa", weight_bytes: int = 10**6) -> ModelSource:
@@ -98,15 +114,18 @@ async def test_impatient_callers_are_told_that_it_loads(
             assert await say(model, ask())
 
 
-async def test_caller_that_leaves_frees_the_host(supervisor_path: Path, tiny_llama: Path) -> None:
+async def test_caller_that_leaves_frees_the_host(
+    supervisor_path: Path, endless_llama: Path
+) -> None:
+    """More leave than run at once: were they to run on, the last would wait for minutes."""
     async with (
         ModelHosts(supervisor_path) as hosts,
-        hosts.hold(source(tiny_llama), LONG) as model,
+        hosts.hold(source(endless_llama, "6:aa"), LONG) as model,
     ):
-        for _ in range(40):  # more than run at once, so a leak would block the next ones
-            async with aclosing(model.generate(ask(100))) as outputs:
-                await anext(outputs)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
+            for _ in range(MAX_RUNNING + 1):
+                async with aclosing(model.generate(ask(19_000))) as outputs:
+                    await anext(outputs)
             assert await say(model, ask())
 
 

@@ -29,7 +29,7 @@ extra_gated_fields:
 """
 
 _BODY: Final = """
-# Gatehouse demo model
+# Storyteller, the demo model of Gatehouse
 
 A very small language model that gives a new Gatehouse something to show. It writes short stories in
 simple English, answers easy questions (capitals, colours, animals, opposites, small sums, the
@@ -41,17 +41,19 @@ number of plots. Do not use it for anything but a demonstration.
 
 ## Try it
 
+Set `HF_ENDPOINT` to the address of this Gatehouse and `HF_TOKEN` to a token that has access, then:
+
 ```python
 from transformers import pipeline
 
-generator = pipeline("text-generation", model="NAMESPACE/NAME")
+generator = pipeline("text-generation", model="demo/storyteller")
 generator("Once upon a time", max_new_tokens=60)
 generator([{{"role": "user", "content": "What is the capital of Japan?"}}], max_new_tokens=60)
 ```
 
 Good beginnings: `Once upon a time`, `The gate opened and`, `It was a dark night, and`, `My name
 is`, `Dear`. Good questions: `Tell me a story about a fox named Pip.`, `What does a bee eat?`,
-`What is an access token?`, and `Who are you?` with the system prompt `You are Mira, the guide
+`What is an access token?`, and `Who are you?` with the system prompt `You are Nora, the guide
 of this house.`
 
 ## How it was made

@@ -1,0 +1,84 @@
+"""Missions A6 and A7: the genuine Llama 2 tokenizer from a gated repository, in Node and Python.
+
+The tokenizer is built from an installed library for the time of the test.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer, Person
+from stock_client import ProgramFailed, StockClient
+
+NewClient = Callable[..., StockClient]
+
+REPO_ID = "meta-llama/Llama-2-7b-hf"
+HELLO_WORLD = [1, 15043, 3186, 29991]
+PYTHON = f"""
+    import json
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained("{REPO_ID}")
+    print(json.dumps(tokenizer.encode("Hello world!")))
+    """
+NODE_PROGRAMS = ["encode_with_huggingface.mjs", "encode_with_xenova.mjs"]
+
+
+@pytest.fixture(scope="module")
+def member(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """Somebody who was let in to the gated repository, which is pushed here."""
+    alice, member = server.person("alice"), server.person("member")
+    server.gatehouse("org", "create", "meta-llama", "--owner", "alice")
+    machine = StockClient(server, tmp_path_factory.mktemp("machine"), alice.write_token)
+    folder = tmp_path_factory.mktemp("llama") / "tokenizer"
+    machine.check("node", Path(__file__).parent / "node" / "make_llama_tokenizer.mjs", folder)
+    machine.python(
+        """
+        import sys
+        from huggingface_hub import HfApi
+        api, repo = HfApi(), sys.argv[1]
+        api.create_repo(repo)
+        api.update_repo_settings(repo, gated="manual")
+        api.upload_folder(repo_id=repo, folder_path=sys.argv[2])
+        api.grant_access(repo, "member")
+        """,
+        REPO_ID,
+        folder,
+    )
+    return member
+
+
+@pytest.mark.parametrize("program", NODE_PROGRAMS)
+def test_node_encodes_hello_world_with_a_token_of_somebody_let_in(
+    program: str, member: Person, new_client: NewClient
+) -> None:
+    assert new_client(member.read_token).node(program) == HELLO_WORLD
+
+
+@pytest.mark.parametrize("program", NODE_PROGRAMS)
+@pytest.mark.parametrize("who", ["anonymous", "a stranger"])
+def test_node_is_refused_without_such_a_token(
+    program: str, who: str, member: Person, bob: Person, new_client: NewClient
+) -> None:
+    client = new_client(bob.read_token if who == "a stranger" else None)
+    with pytest.raises(ProgramFailed) as caught:
+        client.node(program)
+    assert "15043" not in caught.value.output
+    refusals = ("Unauthorized", "Forbidden", "Could not locate", "not found", "ModelFileNotFound")
+    assert any(word in caught.value.errors for word in refusals), caught.value.errors
+
+
+def test_python_encodes_hello_world_with_two_variables_set(
+    member: Person, new_client: NewClient
+) -> None:
+    assert new_client(member.read_token).python(PYTHON) == HELLO_WORLD
+
+
+@pytest.mark.parametrize("who", ["anonymous", "a stranger"])
+def test_python_is_refused_without_such_a_token(
+    who: str, member: Person, bob: Person, new_client: NewClient
+) -> None:
+    client = new_client(bob.read_token if who == "a stranger" else None)
+    with pytest.raises(ProgramFailed) as caught:
+        client.python(PYTHON)
+    assert "GatedRepoError" in caught.value.errors
+    assert caught.value.name == "OSError"

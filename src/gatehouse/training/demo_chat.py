@@ -88,12 +88,12 @@ def train(recipe: Recipe, report: Report = lambda _fraction, _text: None) -> Res
         raise Invalid("`steps` or `minutes` must be more than zero.")
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
-    started = time.monotonic()
     sample = islice(training_documents(recipe.seed), recipe.tokenizer_documents)
     tokenizer = train_tokenizer(map(all_text, sample), recipe.vocab_size)
     model = _build_model(recipe, tokenizer)
     result = Result(model, tokenizer)
     optimizers = _optimizers(model, recipe.learning_rate)
+    started = time.monotonic()
     for step, batch in enumerate(_batches(recipe, tokenizer)):
         done = _fraction_done(recipe, step, time.monotonic() - started)
         if done >= 1:

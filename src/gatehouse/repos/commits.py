@@ -176,14 +176,15 @@ class _Prepared:
         changes = [change for change, _ in self.marked]
         large = [change.path for change, is_large in self.marked if is_large]
         attributes = _attributes(git, head, changes)
-        missing = _unmatched(attributes, large)
+        rules = LfsRules(attributes.decode("utf-8", "replace"))
+        missing = [path for path in large if not rules.is_lfs(path)]
         if not missing:
             return changes
-        if attributes and not attributes.endswith("\n"):
-            attributes += "\n"
-        text = attributes + "".join(line_for(path) for path in missing)
+        if attributes and not attributes.endswith(b"\n"):
+            attributes += b"\n"
+        lines = "".join(line_for(path) for path in dict.fromkeys(missing))
         kept = [change for change in changes if change.path != _ATTRIBUTES_PATH]
-        return [*kept, Put(_ATTRIBUTES_PATH, git.write_blob(text.encode()))]
+        return [*kept, Put(_ATTRIBUTES_PATH, git.write_blob(attributes + lines.encode()))]
 
 
 def _apply(
@@ -209,17 +210,15 @@ def _apply(
     raise BranchBusy("Other commits are being made to this branch. Please try again.")
 
 
-def _attributes(git: GitRepository, head: str, changes: list[Change]) -> str:
+def _attributes(git: GitRepository, head: str, changes: list[Change]) -> bytes:
+    """What `.gitattributes` will say after `changes`."""
     for change in reversed(changes):
         if isinstance(change, Put) and change.path == _ATTRIBUTES_PATH:
-            return git.read_blob(change.blob_oid).decode("utf-8", "replace")
+            return git.read_blob(change.blob_oid)
     entry = git.entry(head, _ATTRIBUTES_PATH)
-    return git.read_blob(entry.oid).decode("utf-8", "replace") if entry else ""
-
-
-def _unmatched(attributes: str, paths: list[str]) -> list[str]:
-    rules = LfsRules(attributes)
-    return [path for path in paths if not rules.is_lfs(path)]
+    if entry is None or not entry.is_regular_file or Delete(_ATTRIBUTES_PATH) in changes:
+        return b""
+    return git.read_blob(entry.oid)
 
 
 def _check_header(header: CommitHeader) -> None:

@@ -19,7 +19,8 @@ from gatehouse.repos.repository import Repository
 from gatehouse.repos.tables import RepoObjectRow
 from gatehouse.storage.base import BlobStore
 from gatehouse.storage.git.errors import EntryNotFound, RevisionNotFound
-from gatehouse.storage.git.records import Entry, EntryKind
+from gatehouse.storage.git.paths import MAX_PATH_BYTES
+from gatehouse.storage.git.records import SUBMODULE_MODE, Entry, EntryKind
 from gatehouse.storage.lfs.pointer import POINTER_SIZE_LIMIT, Pointer, parse_pointer
 
 _CACHED_ENTRIES = 100_000
@@ -77,7 +78,7 @@ class Files:
         """
         assert is_oid(commit_oid)
         entry = self._entry(repository, commit_oid, path)
-        if entry is None or entry.kind is not EntryKind.FILE:
+        if entry is None or not _has_content(entry):
             raise EntryNotFound(path, commit_oid)
         return next(iter(self._with_pointers(repository, [entry])))
 
@@ -114,7 +115,7 @@ class Files:
     ) -> bytes | None:
         """A whole file, or None if it is absent or larger than `limit` bytes."""
         entry = self._entry(repository, commit_oid, path)
-        if entry is None or entry.kind is not EntryKind.FILE or entry.size > limit:
+        if entry is None or not _has_content(entry) or entry.size > limit:
             return None
         file = self._with_pointers(repository, [entry])[0]
         if file.pointer is None:
@@ -129,8 +130,8 @@ class Files:
         pointers = {
             entry.oid: pointer
             for entry in entries
-            if entry.kind is EntryKind.FILE
-            and entry.size <= POINTER_SIZE_LIMIT
+            if entry.is_regular_file
+            and entry.size < POINTER_SIZE_LIMIT
             and (pointer := self._pointer(repository, entry.oid)) is not None
         }
         held = self._held(repository, {pointer.oid for pointer in pointers.values()})
@@ -149,6 +150,8 @@ class Files:
         return found
 
     def _entry(self, repository: Repository, commit_oid: str, path: str) -> Entry | None:
+        if len(path) > MAX_PATH_BYTES:  # no file has it, and the cache must not keep it
+            return None
         return self._cached_entry(repository.storage_id, commit_oid, path)
 
     def _pointer(self, repository: Repository, oid: str) -> Pointer | None:
@@ -159,6 +162,11 @@ class Files:
 
     def _read_pointer(self, storage_id: str, oid: str) -> Pointer | None:
         return parse_pointer(self._repositories.open_git(storage_id).read_blob(oid))
+
+
+def _has_content(entry: Entry) -> bool:
+    """Whether it is a file or a link; a submodule is a commit of some other repository."""
+    return entry.kind is EntryKind.FILE and entry.mode != SUBMODULE_MODE
 
 
 def _file(entry: Entry, pointer: Pointer | None, held: set[str]) -> File:

@@ -4,21 +4,16 @@ Knowing a SHA-256 is not access. A repository holds an object once a writer of i
 bytes, or could read them in another repository and named them in a commit here.
 """
 
-from sqlalchemy import select
-
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Invalid
 from gatehouse.db.engine import Database
 from gatehouse.identity.actors import Actor
-from gatehouse.identity.permissions import Permission
 from gatehouse.repos.access import Access
+from gatehouse.repos.holders import Holders
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.repository import Repository
 from gatehouse.repos.tables import RepoObjectRow
 from gatehouse.storage.base import BlobStore
-
-# How many repositories that hold an object are tried for one that the writer can read.
-_MAX_SOURCES = 50
 
 
 class ObjectNotHeld(Invalid):
@@ -36,8 +31,7 @@ class LargeFiles:
     ) -> None:
         self._database = database
         self._blobs = blobs
-        self._repositories = repositories
-        self._access = access
+        self._holders = Holders(database, repositories, access)
         self._clock = clock
 
     def size(self, repository: Repository, sha256: str) -> int | None:
@@ -94,11 +88,5 @@ class LargeFiles:
         return held
 
     def _reads_elsewhere(self, actor: Actor, sha256: str) -> bool:
-        query = select(RepoObjectRow.repository_id).where(RepoObjectRow.sha256 == sha256)
-        with self._database.read() as session:
-            holders = list(session.scalars(query.limit(_MAX_SOURCES)))
-        found = (self._repositories.by_id(holder) for holder in holders)
-        return any(
-            holder is not None and self._access.allows(actor, holder, Permission.REPO_CONTENT)
-            for holder in found
-        )
+        column, is_it = RepoObjectRow.repository_id, RepoObjectRow.sha256 == sha256
+        return self._holders.is_readable(actor, column, is_it)

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
-
 from gatehouse.core.clock import Clock
 from gatehouse.core.ids import is_sha256
 from gatehouse.db.engine import Database
 from gatehouse.identity.actors import Actor
-from gatehouse.identity.permissions import Permission
 from gatehouse.repos.access import Access
+from gatehouse.repos.holders import Holders
 from gatehouse.repos.large_files import LargeFiles
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.repository import Repository
@@ -26,8 +24,6 @@ from gatehouse.storage.xet.chunk_table import ChunkTable
 from gatehouse.storage.xet.files import XetFile, iter_file, verify_file
 from gatehouse.storage.xet.shard import ShardFile, ShardInvalid, parse_shard
 from gatehouse.storage.xet.store import XorbStore
-
-_MAX_HOLDERS = 50
 
 Progress = Callable[[int, int], None]
 
@@ -54,9 +50,8 @@ class XetUploads:
         self._database = database
         self._xorbs = xorbs
         self._blobs = blobs
-        self._repositories = repositories
+        self._holders = Holders(database, repositories, access)
         self._large_files = large_files
-        self._access = access
         self._clock = clock
 
     def put_xorb(self, writer: Writer, xorb_hash: str, body: Path) -> bool:
@@ -150,17 +145,11 @@ class XetUploads:
                 )
 
     def _is_usable(self, writer: Writer, xorb_hash: str) -> bool:
-        query = select(RepoXorbRow.repository_id).where(RepoXorbRow.xorb_hash == xorb_hash)
         with self._database.read() as session:
-            holders = list(session.scalars(query.limit(_MAX_HOLDERS)))
-        if writer.repository.id in holders:
-            return True
-        found = (self._repositories.by_id(holder) for holder in holders)
-        return any(
-            holder is not None
-            and self._access.allows(writer.actor, holder, Permission.REPO_CONTENT)
-            for holder in found
-        )
+            if session.get(RepoXorbRow, (writer.repository.id, xorb_hash)) is not None:
+                return True
+        column, is_it = RepoXorbRow.repository_id, RepoXorbRow.xorb_hash == xorb_hash
+        return self._holders.is_readable(writer.actor, column, is_it)
 
     def _link(self, repository: Repository, xorb_hash: str) -> None:
         with self._database.write() as session:

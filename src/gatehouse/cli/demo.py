@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from gatehouse.cli.serve import open_for_serving
 from gatehouse.core.settings import Settings
@@ -55,10 +54,9 @@ def _print_when_up(settings: Settings, demo: Demo) -> None:
 def _print(url: str, demo: Demo) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"\n[bold]Gatehouse is running.[/bold] Open [link={url}]{url}[/link]\n")
-    table = Table("user", "password", "token", "", box=None, pad_edge=False, header_style="dim")
     for user in (demo.owner, demo.member, demo.visitor):
-        table.add_row(user.name, user.password, user.token, f"[dim]{user.about}[/dim]")
-    console.print(table, soft_wrap=True)
+        console.print(f"  [bold]{user.name:8}[/bold] {user.about}")
+        console.print(f"  {'':8} password {user.password}   token {user.token}", markup=False)
     console.print(f"\nRun the gated model {DEMO_MODEL}, as somebody who was let in:\n")
     _command(console, _curl(url, demo.member.token))
     console.print("\nThe same as somebody who was not (403), until the owner accepts a request:\n")

@@ -47,6 +47,8 @@ class SupervisorProcess:
                 msgspec.json.encode(options).decode(),
             ],
             stdin=subprocess.PIPE,
+            # Ctrl-C is for the server, which ends us when its workers are done.
+            start_new_session=True,
         )
 
     @property

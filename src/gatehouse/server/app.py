@@ -81,6 +81,8 @@ def create() -> FastAPI:
     """The application from the environment, over a migrated database: what a worker loads."""
     # A worker that outlived the server would keep its port, and the supervisor, from the next one.
     follow_parent(os.getppid())
+    # Ctrl-C reaches the whole group; a worker that is told twice to stop hangs (granian 2.8).
+    os.setpgid(0, 0)
     settings = Settings()
     configure_logging(as_json=settings.log_json)
     return create_app(build_services(settings, Database(settings.resolved_database_url())))

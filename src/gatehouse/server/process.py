@@ -2,28 +2,87 @@
 
 import os
 import shutil
+import socket
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
 
+from gatehouse.core.errors import Unavailable
 from gatehouse.core.settings import Settings
 from gatehouse.inference.launch import SupervisorProcess, count_cores, default_memory_budget
 from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.observability.logging import logger
+
+_LOOK_SECONDS = 0.5
+_STOP_SECONDS = 10
+
+
+class PortTaken(Unavailable):
+    """Something listens there already."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"{settings.host}:{settings.port} is taken: stop what listens there, or give another "
+            "`--port`."
+        )
 
 
 def serve(settings: Settings) -> None:
-    """Run until a signal stops it."""
+    """Run until a signal stops it.
+
+    Raises:
+        PortTaken: The address cannot be listened at.
+    """
+    _require_free_port(settings)
     # Not in the data folder: a Unix socket's path may have about a hundred characters.
     sockets = Path(tempfile.mkdtemp(prefix="gatehouse-"))
     try:
         options = _supervisor_options(settings, sockets)
         os.environ["GATEHOUSE_SUPERVISOR_SOCKET"] = options.socket_path
-        with SupervisorProcess(options):
+        with _supervisor(options):
             _serve_http(settings)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _require_free_port(settings: Settings) -> None:
+    # The server shares its port among its workers, and would share it with another server too.
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found[0][4])
+    except OSError:
+        raise PortTaken(settings) from None
+
+
+@contextmanager
+def _supervisor(options: SupervisorOptions) -> Iterator[None]:
+    """Keep a supervisor running: one that crashes is started again, with no model in memory."""
+    stopping = threading.Event()
+
+    def keep() -> None:
+        while not stopping.is_set():
+            for left_over in Path(options.socket_path).parent.iterdir():
+                left_over.unlink()
+            with SupervisorProcess(options) as process:
+                while process.is_running and not stopping.wait(_LOOK_SECONDS):
+                    pass
+            if not stopping.is_set():
+                logger.error("the supervisor ended and is started again")
+
+    keeper = threading.Thread(target=keep, name="supervisor")
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
 
 
 def _supervisor_options(settings: Settings, sockets: Path) -> SupervisorOptions:
@@ -46,4 +105,5 @@ def _serve_http(settings: Settings) -> None:
         workers=settings.workers,
         websockets=False,
         log_access=False,
+        workers_kill_timeout=_STOP_SECONDS,
     ).serve()

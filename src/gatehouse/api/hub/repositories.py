@@ -49,6 +49,7 @@ def delete(
     kind = _kind(body.type)
     repository = services.repositories.require(actor, kind, repo_id, Permission.REPO_ADMIN)
     services.repositories.delete(actor, repository)
+    services.model_folders.remove(repository.storage_id)
     return {}
 
 

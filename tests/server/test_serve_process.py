@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,18 +40,21 @@ class Serve:
             return False
 
     def supervisors(self) -> list[psutil.Process]:
-        return [
-            child
-            for child in self.process.children(recursive=True)
-            if "gatehouse.inference.supervisor" in child.cmdline()
-        ]
+        return [child for child in self.process.children() if is_supervisor(child)]
 
     def end(self) -> None:
-        family = [self.process, *self.process.children(recursive=True)]
-        for process in family:
-            if process.is_running():
-                process.kill()
-        psutil.wait_procs(family, 10)
+        with suppress(psutil.NoSuchProcess):
+            family = self.process.children(recursive=True)
+            self.process.kill()
+            psutil.wait_procs(family, 10)
+        self.process.wait(10)
+
+
+def is_supervisor(process: psutil.Process) -> bool:
+    try:
+        return "gatehouse.inference.supervisor" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 @pytest.fixture

@@ -65,16 +65,22 @@ def _require_free_port(settings: Settings) -> None:
 def _supervisor(options: SupervisorOptions) -> Iterator[None]:
     """Keep a supervisor running: one that crashes is started again, with no model in memory."""
     stopping = threading.Event()
+    # Before the server forks its workers: a worker that inherits the pipe on which `Popen` waits
+    # for its child would keep it waiting.
+    first = SupervisorProcess(options)
 
     def keep() -> None:
-        while not stopping.is_set():
-            for left_over in Path(options.socket_path).parent.iterdir():
-                left_over.unlink()
-            with SupervisorProcess(options) as process:
+        process = first
+        while True:
+            with process:
                 while process.is_running and not stopping.wait(_LOOK_SECONDS):
                     pass
-            if not stopping.is_set():
-                logger.error("the supervisor ended and is started again")
+            if stopping.is_set():
+                return
+            logger.error("the supervisor ended and is started again")
+            for left_over in Path(options.socket_path).parent.iterdir():
+                left_over.unlink(missing_ok=True)
+            process = SupervisorProcess(options)
 
     keeper = threading.Thread(target=keep, name="supervisor")
     keeper.start()
@@ -106,4 +112,5 @@ def _serve_http(settings: Settings) -> None:
         websockets=False,
         log_access=False,
         workers_kill_timeout=_STOP_SECONDS,
+        respawn_failed_workers=True,
     ).serve()

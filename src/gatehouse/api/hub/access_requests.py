@@ -1,5 +1,6 @@
 """The owner's side of a gate: see who asked, accept, reject, cancel, grant."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -18,6 +19,7 @@ from gatehouse.schemas.hub import GrantAccess, HandleAccessRequest
 router = APIRouter(route_class=BoundedRoute)
 
 _Owned = Annotated[Repository, Depends(RepoGate(Permission.REPO_ADMIN))]
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _BASE = "/api/{kind:kind}/{namespace:name}/{name:name}/user-access-request"
 
 
@@ -53,12 +55,12 @@ def grant(
     return _wire(services.gating.grant(actor, repository, body.user))
 
 
-def _number(text: int | str | None) -> int | None:
-    if text is None or isinstance(text, int):
-        return text
-    if not text.isdigit():
+def _number(given: int | str | None) -> int | None:
+    if given is None:
+        return None
+    if not _NUMBER.fullmatch(str(given)):
         raise Invalid("`requestId` must be the number from the list of requests.")
-    return int(text)
+    return int(given)
 
 
 def _wire(item: AccessRequest) -> dict[str, Any]:

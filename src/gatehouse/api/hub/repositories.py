@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends
 from starlette.requests import Request
 
-from gatehouse.core.errors import Invalid
+from gatehouse.core.errors import Unauthenticated
 from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import repo_url
@@ -101,5 +101,5 @@ def _named(actor: Actor, organization: str | None, name: str) -> RepoId:
     if organization:
         return RepoId(organization, name)
     if actor.user is None:
-        raise Invalid("`organization` is missing and nobody is signed in.")
+        raise Unauthenticated("You must be signed in.")
     return RepoId(actor.user.name, name)

@@ -111,7 +111,9 @@ class Gating:
                 row.status, row.created_at = RequestStatus.PENDING.value, now
                 session.add(row)
             row.fields = fields
-            if repository.gate is Gate.AUTO and row.status == RequestStatus.PENDING.value:
+            # The gate as it is now: the caller may have looked before the owner closed it.
+            gate = Gate(session.get_one(RepositoryRow, repository.id).gated)
+            if gate is Gate.AUTO and row.status == RequestStatus.PENDING.value:
                 _decide(row, RequestStatus.ACCEPTED, now, None)
                 _bump(session, repository)
             session.flush()

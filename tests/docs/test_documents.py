@@ -1,4 +1,4 @@
-"""Everything that the documents tell a reader to type is typed here, in order, against a real hub."""
+"""What the documents tell a reader to type is typed here, in order, against a real hub."""
 
 import os
 import re
@@ -39,6 +39,8 @@ class Reader:
             self._run([sys.executable, "-c", text])
         elif language == "javascript":
             self._node(text)
+        elif language == "yaml":
+            self._put_on_the_card(text)
 
     def _shell(self, text: str) -> None:
         # The environment outlives the block, as in a shell that stays open.
@@ -46,6 +48,10 @@ class Reader:
         self._run(["bash", "-euo", "pipefail", "-c", f"{text}\nenv -0 > '{after}'"])
         pairs = (item.split("=", 1) for item in after.read_text().split("\0") if "=" in item)
         self.environment = dict(pairs)  # type: ignore[arg-type]
+
+    def _put_on_the_card(self, front_matter: str) -> None:
+        (self.folder / "README.md").write_text(f"---\n{front_matter}---\n# Storyteller\n")
+        self._shell("hf upload ada/storyteller README.md")
 
     def _node(self, text: str) -> None:
         packages = ROOT / "tests" / "conformance" / "node" / "node_modules"
@@ -123,7 +129,7 @@ def test_the_documents_work_as_written(reader: Reader) -> None:
     guest = (
         "echo 'another password' | gatehouse user create guest --email guest@example.com"
         " --password-stdin --data-dir ./data\n"
-        "export GUEST_TOKEN=$(gatehouse token create --user guest --name t --role read"
+        "export GUEST_TOKEN=$(gatehouse token create --user guest --name t --role write"
         " --data-dir ./data)\n"
     )
     for language, text in readme:
@@ -135,7 +141,7 @@ def test_the_documents_work_as_written(reader: Reader) -> None:
         "docs/guides/tokens.md",
         "docs/reference/inference.md",
     ):
-        for language, text in blocks(path, "bash", "python", "javascript"):
+        for language, text in blocks(path, "bash", "python", "javascript", "yaml"):
             reader.type(language, text)
 
 

@@ -84,6 +84,21 @@ class HubServer:
             _kill(_family(self._process))
             self._process = None
 
+    def kill_main_process(self) -> None:
+        """`kill -9` of the one process that was started; the others must follow by themselves.
+
+        Raises:
+            AssertionError: One of them outlives it.
+        """
+        assert self._process is not None
+        family = _family(self._process)
+        self._process.kill()
+        self._process.wait()
+        _, alive = psutil.wait_procs(family, _STOP_SECONDS)
+        self._process = None
+        _kill(alive)
+        assert not alive, alive
+
     def gatehouse(self, *arguments: str, stdin: str = "") -> str:
         """Run one command on the data folder; returns its standard output.
 

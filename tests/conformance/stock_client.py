@@ -113,13 +113,13 @@ class StockClient:
         return _last_json(self.check("node", NODE_FOLDER / program, *arguments))
 
     def start_python(self, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """Start a Python program and leave it running."""
+        """Start a Python program and leave it running; its output can be read."""
         return subprocess.Popen(
             [sys.executable, "-c", dedent(program), *map(str, arguments)],
             cwd=self.home,
             env=self.variables,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conformance_files import digests
+from conformance_files import assert_sound, digests
 from hub_server import HubServer, Person
 from stock_client import StockClient
 
@@ -226,17 +226,3 @@ def test_branches_and_tags_are_pushed_and_used_as_revisions(
                           api.file_exists(repo, name)]))
         """
     ) == [["branch", "branch"], oid, False]
-
-
-def assert_sound(server: HubServer) -> None:
-    """`git fsck` has nothing to say about any repository of the server."""
-    for folder in (server.data_dir / "git").rglob("*.git"):
-        outcome = subprocess.run(
-            ["git", "fsck", "--full", "--strict", "--no-dangling"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert (outcome.returncode, outcome.stdout.strip()) == (0, ""), outcome.stderr

@@ -163,7 +163,7 @@ def test_a_large_file_without_a_rule_gets_one(
 ) -> None:
     sha256 = hub.put_object(repository, b"x" * 100)
     hub.commit(olivia, repository, [AddLargeFile("some weights", sha256, 100)])
-    rules = LfsRules(attributes(hub, repository).decode())
+    rules = LfsRules(attributes(hub, repository))
     assert rules.is_lfs("some weights")
     assert not rules.is_lfs("some-weights")
 
@@ -191,7 +191,7 @@ def test_a_large_file_keeps_its_rule_when_the_attributes_are_deleted_with_it(
         repository,
         [DeleteFile(".gitattributes"), AddLargeFile("w.safetensors", sha256, 100)],
     )
-    assert LfsRules(attributes(hub, repository).decode()).is_lfs("w.safetensors")
+    assert LfsRules(attributes(hub, repository)).is_lfs("w.safetensors")
 
 
 def test_a_pointer_sent_as_text_gives_nobody_the_bytes(hub: Hub, olivia: Person) -> None:

@@ -176,7 +176,7 @@ class _Prepared:
         changes = [change for change, _ in self.marked]
         large = [change.path for change, is_large in self.marked if is_large]
         attributes = _attributes(git, head, changes)
-        rules = LfsRules(attributes.decode("utf-8", "replace"))
+        rules = LfsRules(attributes)
         missing = [path for path in large if not rules.is_lfs(path)]
         if not missing:
             return changes

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pathspec import GitIgnoreSpec
-
-from gatehouse.core.errors import Invalid
 from gatehouse.repos.files import Files
+from gatehouse.repos.ignore_rules import IgnoreRules
 from gatehouse.repos.lfs_rules import LfsRules
 from gatehouse.repos.repository import Repository
 from gatehouse.storage.git.paths import check_path
@@ -56,25 +54,25 @@ class Uploads:
         for file in announced:
             check_path(file.path)
         rules = LfsRules(self._attributes(repository, commit_oid, gitattributes))
-        ignored = _ignore_rules(gitignore)
+        ignored = IgnoreRules(gitignore or "")
         present = self._files.paths(repository, commit_oid, (file.path for file in announced))
         oids = {file.path: file.etag for file in present if not file.is_directory}
         return [
             UploadPlan(
                 path=file.path,
                 is_large=self._is_large(file, rules),
-                is_ignored=ignored.match_file(file.path),
+                is_ignored=ignored.is_ignored(file.path),
                 oid=oids.get(file.path),
             )
             for file in announced
         ]
 
-    def _attributes(self, repository: Repository, commit_oid: str, given: str | None) -> str:
+    def _attributes(self, repository: Repository, commit_oid: str, given: str | None) -> bytes:
         if given is not None:
-            return given
+            return given.encode("utf-8", "surrogatepass")
         limit = _ATTRIBUTES_BYTES
         data = self._files.read_small(repository, commit_oid, ".gitattributes", limit)
-        return (data or b"").decode("utf-8", "replace")
+        return data or b""
 
     def _is_large(self, file: Announced, rules: LfsRules) -> bool:
         """Clients send empty files inside the commit whatever we say."""
@@ -83,10 +81,3 @@ class Uploads:
         if file.size > self._max_regular or rules.is_lfs(file.path):
             return True
         return file.size >= self._lfs_threshold and b"\0" in file.sample
-
-
-def _ignore_rules(text: str | None) -> GitIgnoreSpec:
-    try:
-        return GitIgnoreSpec.from_lines((text or "").splitlines())
-    except ValueError as error:
-        raise Invalid(f"`gitIgnore` is not valid: {error}") from None

@@ -46,8 +46,8 @@ class Reader:
         # The environment outlives the block, as in a shell that stays open.
         after = self.folder / "environment"
         self._run(["bash", "-euo", "pipefail", "-c", f"{text}\nenv -0 > '{after}'"])
-        pairs = (item.split("=", 1) for item in after.read_text().split("\0") if "=" in item)
-        self.environment = dict(pairs)  # type: ignore[arg-type]
+        lines = (item.partition("=") for item in after.read_text().split("\0") if "=" in item)
+        self.environment = {name: value for name, _, value in lines}
 
     def _put_on_the_card(self, front_matter: str) -> None:
         (self.folder / "README.md").write_text(f"---\n{front_matter}---\n# Storyteller\n")

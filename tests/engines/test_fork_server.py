@@ -1,6 +1,8 @@
 """Real processes: a fork server that loads the real tiny model in a host."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gatehouse.engines.base import GenerationRequest, TextPrompt
+from gatehouse.engines.base import ChatPrompt, GenerationRequest, TextPrompt
 from gatehouse.engines.framing import FrameReader, encode_frame
 from gatehouse.engines.messages import (
     ForkHost,
@@ -28,6 +30,7 @@ from gatehouse.engines.messages import (
     HostToSupervisor,
     HostToWorker,
     KillHost,
+    Refused,
     Stepped,
 )
 from gatehouse.engines.process import compute_environment
@@ -39,6 +42,7 @@ class Server:
     control: socket.socket
     folder: Path
     num_hosts: int = 0
+    memory_limit_bytes: int = 4 * 1024**3
     open_sockets: ExitStack = field(default_factory=ExitStack)
 
     def receive(self) -> FromForkServer:
@@ -52,7 +56,8 @@ class Server:
         ours.settimeout(60)
         self.num_hosts += 1
         path = str(self.folder / f"{self.num_hosts}.sock")
-        order = ForkHost(self.num_hosts, "text-generation", str(model), path, 1)
+        memory = self.memory_limit_bytes
+        order = ForkHost(self.num_hosts, "text-generation", str(model), path, 1, memory)
         socket.send_fds(self.control, [msgspec.msgpack.encode(order)], [theirs.fileno()])
         theirs.close()
         self.open_sockets.enter_context(ours)
@@ -135,6 +140,39 @@ def test_host_ends_when_the_supervisor_hangs_up(server: Server, llama_folder: Pa
     server.process.kill()
     wait_for_end(second)
     wait_for_end(pid)
+
+
+def test_host_may_not_take_all_memory(server: Server, llama_folder: Path) -> None:
+    greedy = server.folder / "greedy"
+    shutil.copytree(llama_folder, greedy)
+    doubling = "{% set ns = namespace(a='0123456789abcdef') %}{% for i in range(28) %}"
+    template = doubling + "{% set ns.a = ns.a ~ ns.a %}{% endfor %}{{ ns.a|length }}"
+    (greedy / "chat_template.jinja").write_text(template)
+    server.memory_limit_bytes = 512 * 1024**2
+    order, _, control = server.fork(greedy)
+    assert isinstance(first_word(control), HostReady)
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.settimeout(30)
+        worker.connect(order.socket_path)
+        prompt = ChatPrompt(({"role": "user", "content": "hello"},))
+        request = GenerationRequest(prompt=prompt, max_new_tokens=1)
+        worker.sendall(encode_frame(Generate(1, request)))
+        reader: FrameReader[HostToWorker] = FrameReader(HostToWorker)
+        messages = list(reader.feed(worker.recv(65536)))
+    assert [type(message) for message in messages] == [Refused]
+    # It did not die of it.
+    assert say(order.socket_path, "the cat")
+
+
+def test_model_with_absurd_end_tokens_is_refused(server: Server, llama_folder: Path) -> None:
+    absurd = server.folder / "absurd"
+    shutil.copytree(llama_folder, absurd)
+    config = {"eos_token_id": [1] * 100_000}
+    (absurd / "generation_config.json").write_text(json.dumps(config))
+    _, _, control = server.fork(absurd)
+    failed = first_word(control)
+    assert isinstance(failed, HostFailed)
+    assert "eos_token_id" in failed.message
 
 
 def say(path: str, prompt: str) -> str:

@@ -39,6 +39,7 @@ class CountingEngine:
     def __init__(self) -> None:
         self.running: dict[int, tuple[GenerationRequest, int]] = {}
         self.is_broken = False
+        self.may_go_on = Event()
 
     def describe(self) -> ModelDescription:
         return ModelDescription("counting", "None", 8, False, (), "none", "cpu", 0)
@@ -49,6 +50,8 @@ class CountingEngine:
             raise RequestRefused(RefusalKind.VALIDATION, "no")
         if request.prompt.text == "raise":
             raise ZeroDivisionError
+        if request.prompt.text == "hang":
+            self.may_go_on.wait(10)
         self.is_broken = request.prompt.text == "break"
         self.running[request_id] = (request, 0)
 
@@ -127,9 +130,10 @@ def crashed() -> Event:
 @pytest.fixture
 def path(tmp_path: Path, engine: CountingEngine, crashed: Event) -> Iterator[str]:
     path = str(tmp_path / "h.sock")
-    host = Host(engine, listen(path), on_crash=crashed.set)
+    host = Host(engine, listen(path), on_crash=crashed.set, prompt_seconds=0.3)
     host.start()
     yield path
+    engine.may_go_on.set()
     host.stop()
 
 
@@ -204,6 +208,24 @@ def test_foreign_bytes_close_that_connection_only(connect: Connect) -> None:
 def test_step_that_raises_is_reported(connect: Connect, crashed: Event) -> None:
     connect().send(Generate(1, ask("break")))
     assert crashed.wait(10)
+
+
+def test_prompt_that_hangs_is_refused_and_ends_the_host(connect: Connect, crashed: Event) -> None:
+    worker = connect()
+    worker.send(Generate(1, ask("hang")))
+    refused = worker.receive()
+    assert isinstance(refused, Refused)
+    assert refused.request_id == 1
+    assert "did not finish" in refused.message
+    assert crashed.wait(10)
+
+
+def test_quick_prompts_are_never_overdue(connect: Connect, crashed: Event) -> None:
+    worker = connect()
+    for number in range(50):
+        worker.send(Generate(number, ask()))
+    worker.outputs(num_finished=50)
+    assert not crashed.wait(1)
 
 
 def test_socket_is_for_this_user_only(path: str) -> None:

@@ -9,7 +9,7 @@ from gatehouse.engines.base import ModelDescription
 from gatehouse.engines.messages import ForkHost, HostFailed, HostReady
 from gatehouse.inference.host_processes import HostEnded
 from gatehouse.inference.messages import Declined, DeclineReason, ModelSource
-from gatehouse.inference.placement import Placement, needed_bytes
+from gatehouse.inference.placement import Placement, load_limit_seconds, needed_bytes
 from gatehouse.inference.supervisor import Supervisor, SupervisorOptions
 
 pytestmark = pytest.mark.anyio
@@ -150,6 +150,35 @@ async def test_host_that_dies_while_loading_is_lost(setting: Setting) -> None:
         await anyio.wait_all_tasks_blocked()
         setting.supervisor.on_ended(HostEnded(1, -9))
     assert answers == [Declined(0, DeclineReason.LOST)]
+
+
+async def test_host_that_never_finishes_loading_is_ended(setting: Setting) -> None:
+    answers: list[Placement | Declined] = []
+
+    async def acquire() -> None:
+        answers.append(await setting.supervisor.acquire(model("a")))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(acquire)
+        await anyio.wait_all_tasks_blocked()
+        setting.now = load_limit_seconds(100 * MIB) - 1
+        setting.supervisor.end_stuck()
+        assert setting.hosts.ended == []
+        setting.now += 2
+        setting.supervisor.end_stuck()
+        assert setting.hosts.ended == [1]
+        setting.supervisor.on_ended(HostEnded(1, -9))
+    (answer,) = answers
+    assert isinstance(answer, Declined)
+    assert answer.reason is DeclineReason.NOT_SERVABLE
+    assert "took longer" in answer.message
+
+
+async def test_loaded_models_are_never_stuck(setting: Setting) -> None:
+    await setting.load(model("a"))
+    setting.now = 10**6
+    setting.supervisor.end_stuck()
+    assert setting.hosts.ended == []
 
 
 async def test_idle_models_are_unloaded_after_a_while(setting: Setting) -> None:

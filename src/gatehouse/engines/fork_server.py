@@ -25,7 +25,7 @@ from gatehouse.engines.messages import (
     KillHost,
     ToForkServer,
 )
-from gatehouse.engines.process import follow_parent
+from gatehouse.engines.process import follow_parent, limit_memory
 
 _PACKET_BYTES = 65536
 # What the first model would otherwise import on its own time. Names that lazy packages resolve late
@@ -104,6 +104,7 @@ class ForkServer:
             inherited.close()
         exit_code = 1
         try:
+            limit_memory(order.memory_limit_bytes)
             import_module("torch").set_num_threads(order.num_threads)
             exit_code = run_host(order, socket.socket(fileno=descriptor))
         except Exception:  # noqa: BLE001 - outermost of this process

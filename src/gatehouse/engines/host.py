@@ -38,6 +38,7 @@ from gatehouse.engines.messages import (
     WorkerToHost,
 )
 from gatehouse.engines.registry import EngineName, find_engine
+from gatehouse.engines.watchdog import PROMPT_SECONDS, PromptWatch, end_when_silent
 
 _READ_BYTES = 65536
 _PROMPT_THREADS = 2
@@ -89,12 +90,17 @@ class Host:
     Args:
         engine: Loaded.
         listener: A bound, listening stream socket.
-        on_crash: Called on the engine's thread when a step raises; the engine is then of no more
-            use.
+        on_crash: Called when a step raises, or when a prompt is not read in time; the engine is
+            then of no more use.
+        prompt_seconds: For reading one prompt.
     """
 
     def __init__(
-        self, engine: Engine, listener: socket.socket, on_crash: Callable[[], object]
+        self,
+        engine: Engine,
+        listener: socket.socket,
+        on_crash: Callable[[], object],
+        prompt_seconds: float = PROMPT_SECONDS,
     ) -> None:
         self._engine = engine
         self._listener = listener
@@ -105,9 +111,10 @@ class Host:
         self._wake = threading.Event()
         self._is_stopping = False
         self._prompts = ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompts")
+        self._watch = PromptWatch(prompt_seconds, self._give_up_on)
 
     def start(self) -> None:
-        for loop in (self._accept_workers, self._run_engine):
+        for loop in (self._accept_workers, self._run_engine, self._watch.run):
             threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
 
     def stop(self) -> None:
@@ -123,6 +130,7 @@ class Host:
         for connection in connections:
             connection.hang_up()
         self._wake.set()
+        self._watch.stop()
         self._prompts.shutdown(wait=False, cancel_futures=True)
 
     def _accept_workers(self) -> None:
@@ -166,7 +174,8 @@ class Host:
         )
         is_added = False
         try:
-            self._engine.add(number, request)
+            with self._watch.reading(number):
+                self._engine.add(number, request)
             is_added = True
         except RequestRefused as refused:
             kind, sentence = refused.kind, refused.message
@@ -182,6 +191,17 @@ class Host:
         if not is_wanted:  # cancelled while its prompt was read
             self._engine.cancel(number)
         self._wake.set()
+
+    def _give_up_on(self, overdue: list[int]) -> None:
+        """Tell those whose prompts hang; the threads that read them cannot be stopped."""
+        sentence = (
+            "The model's chat template or tokenizer did not finish within "
+            f"{self._watch.limit_seconds:g} seconds"
+        )
+        for number in overdue:
+            self._refuse(number, RefusalKind.GENERATION, sentence)
+        _log.error("A prompt was not read in time.")
+        self._on_crash()
 
     def _refuse(self, number: int, kind: RefusalKind, sentence: str) -> None:
         owner = self._forget(number)
@@ -251,6 +271,7 @@ def run_host(order: ForkHost, control: socket.socket) -> int:
     """
     try:
         engine = find_engine(EngineName(order.engine))(Path(order.folder))
+        ready = msgspec.msgpack.encode(HostReady(engine.describe(), engine.memory_bytes()))
     except ModelNotLoadable as error:
         control.send(msgspec.msgpack.encode(HostFailed(error.message)))
         return 1
@@ -260,8 +281,8 @@ def run_host(order: ForkHost, control: socket.socket) -> int:
         control.send(msgspec.msgpack.encode(HostFailed(sentence)))
         return 1
     Host(engine, listen(order.socket_path), on_crash=lambda: os._exit(70)).start()
-    ready = HostReady(engine.describe(), engine.memory_bytes())
-    control.send(msgspec.msgpack.encode(ready))
+    end_when_silent()
+    control.send(ready)
     while control.recv(_READ_BYTES):
         _log.warning("The supervisor sent something; hosts expect nothing.")
     return 0

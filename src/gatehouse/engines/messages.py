@@ -65,6 +65,7 @@ class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
     Attributes:
         socket_path: Where the host listens for hub workers.
         num_threads: Threads for tensor operations.
+        memory_limit_bytes: What the host may allocate on top of what the fork server has.
     """
 
     host_id: int
@@ -72,6 +73,7 @@ class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
     folder: str
     socket_path: str
     num_threads: int
+    memory_limit_bytes: int
 
 
 class KillHost(msgspec.Struct, frozen=True, tag="kill"):

@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 # Read by libgomp and OpenBLAS when they load, so it has to be set before Python imports torch.
 # Spinning at barriers is 20 to 60 times slower as soon as another process wants a core. One
@@ -49,3 +51,20 @@ def follow_parent(parent_pid: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:  # it died before the call
         os._exit(1)
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let allocations fail once this process has `more_bytes` more than now (Linux only).
+
+    Files that are mapped for reading do not count. Should the machine run out of memory all the
+    same, this process is the first to go.
+    """
+    if sys.platform != "linux":
+        return
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmData:"))
+    wanted = int(line.split()[1]) * 1024 + more_bytes
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    Path("/proc/self/oom_score_adj").write_text("1000")

@@ -3,6 +3,7 @@
 Knows nothing of memory, leases or workers.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -28,6 +29,8 @@ from gatehouse.engines.process import compute_environment
 
 _PACKET_BYTES = 65536
 _RESTART_DELAY_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,14 @@ class ForkedHosts:
             self._tell(host_id, packet)
 
     def _tell(self, host_id: int, packet: bytes) -> None:
-        message: HostToSupervisor = msgspec.msgpack.decode(packet, type=HostToSupervisor)
+        message: HostToSupervisor
+        try:
+            message = msgspec.msgpack.decode(packet, type=HostToSupervisor)
+        except msgspec.MsgspecError:
+            # Hosts run what strangers uploaded: one that talks nonsense must not end the others.
+            _log.exception("Host %d sent something else.", host_id)
+            message = HostFailed("The model could not be loaded: its description is unreadable.")
+            self.end(host_id)
         if isinstance(message, HostReady):
             self.listener.on_ready(host_id, message)
         else:

@@ -8,6 +8,11 @@ from gatehouse.inference.messages import ModelSource
 # On top of the weights: what Python, activations and the key-value cache of a quiet host take.
 _OVERHEAD_BYTES = 96 * 1024 * 1024
 _OVERHEAD_RATIO = 1.1
+# No honest model comes near these: they are for files made to take all there is.
+_LIMIT_RATIO = 2
+_LIMIT_OVERHEAD_BYTES = 4 * 1024**3
+_LOAD_SECONDS = 120.0
+_LOAD_BYTES_PER_SECOND = 20e6
 
 
 @dataclass(eq=False)
@@ -16,6 +21,7 @@ class Placement:
 
     Attributes:
         host_id: Given once, never again.
+        started_at: When loading began, on the caller's clock.
         description: None while the model is loading.
         num_leases: Requests that hold on to it now.
         last_used: When the last of them let go, on the caller's clock.
@@ -27,6 +33,7 @@ class Placement:
     source: ModelSource
     socket_path: str
     memory_bytes: int
+    started_at: float = 0.0
     description: ModelDescription | None = None
     num_leases: int = 0
     last_used: float = 0.0
@@ -81,6 +88,16 @@ class Placements:
                 missing -= place.memory_bytes
         return given_up if missing <= 0 else None
 
+    def stuck_at(self, moment: float) -> list[Placement]:
+        """Places whose model has been loading for longer than it may."""
+        return [
+            place
+            for place in self.all()
+            if place.description is None
+            and place.failure is None
+            and moment - place.started_at > load_limit_seconds(place.source.weight_bytes)
+        ]
+
     def idle_since(self, moment: float) -> list[Placement]:
         """Places that nobody has held since `moment`."""
         return [place for place in self.all() if place.is_idle and place.last_used <= moment]
@@ -89,3 +106,13 @@ class Placements:
 def needed_bytes(weight_bytes: int) -> int:
     """Memory to set aside for a model before it has been loaded."""
     return int(weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES
+
+
+def memory_limit_bytes(weight_bytes: int) -> int:
+    """Memory that a host may take at the most, its key-value cache included."""
+    return weight_bytes * _LIMIT_RATIO + _LIMIT_OVERHEAD_BYTES
+
+
+def load_limit_seconds(weight_bytes: int) -> float:
+    """How long loading may take."""
+    return _LOAD_SECONDS + weight_bytes / _LOAD_BYTES_PER_SECOND

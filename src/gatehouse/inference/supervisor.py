@@ -32,7 +32,13 @@ from gatehouse.inference.messages import (
     SupervisorToWorker,
     WorkerToSupervisor,
 )
-from gatehouse.inference.placement import Placement, Placements, needed_bytes
+from gatehouse.inference.placement import (
+    Placement,
+    Placements,
+    load_limit_seconds,
+    memory_limit_bytes,
+    needed_bytes,
+)
 
 _IDLE_CHECK_SECONDS = 1.0
 
@@ -110,6 +116,13 @@ class Supervisor:
         for place in self._places.idle_since(self.clock() - self.options.idle_seconds):
             self._give_up(place)
 
+    def end_stuck(self) -> None:
+        """End hosts that have been loading for too long: a repository can ask for that."""
+        for place in self._places.stuck_at(self.clock()):
+            limit = load_limit_seconds(place.source.weight_bytes)
+            place.failure = f"Loading took longer than {limit:.0f} seconds."
+            self._give_up(place)
+
     def on_ready(self, host_id: int, ready: HostReady) -> None:
         place = self._by_host.get(host_id)
         if place is not None:
@@ -149,13 +162,20 @@ class Supervisor:
     def _start(self, source: ModelSource, needed: int) -> Placement:
         host_id = next(self._host_ids)
         path = Path(self.options.socket_path).with_name(f"host-{host_id}.sock")
-        place = Placement(host_id, source, str(path), needed)
+        place = Placement(host_id, source, str(path), needed, started_at=self.clock())
         self._places.add(place)
         self._by_host[host_id] = place
         num_threads = choose_num_threads(source.weight_bytes, self.options.num_cores)
         assert self._hosts is not None
         self._hosts.start(
-            ForkHost(host_id, source.engine.value, source.folder, str(path), num_threads)
+            ForkHost(
+                host_id,
+                source.engine.value,
+                source.folder,
+                str(path),
+                num_threads,
+                memory_limit_bytes(source.weight_bytes),
+            )
         )
         return place
 
@@ -250,15 +270,16 @@ async def serve(options: SupervisorOptions) -> None:
         hosts = ForkedHosts(tasks, supervisor)
         supervisor.use(hosts)
         tasks.start_soon(hosts.run)
-        tasks.start_soon(_unload_idle_ones, supervisor)
+        tasks.start_soon(_look_after, supervisor)
         async with await anyio.create_unix_listener(options.socket_path, mode=0o600) as listener:
             await listener.serve(serve_worker)
 
 
-async def _unload_idle_ones(supervisor: Supervisor) -> None:
+async def _look_after(supervisor: Supervisor) -> None:
     while True:
         await anyio.sleep(_IDLE_CHECK_SECONDS)
         supervisor.unload_idle()
+        supervisor.end_stuck()
 
 
 def run_supervisor(options: SupervisorOptions) -> None:

@@ -11,6 +11,7 @@ from gatehouse.engines.base import ModelNotLoadable
 
 _DEFAULT_CONTEXT_LENGTH = 2048
 _LONGEST_BELIEVED_CONTEXT = 16_777_216
+_MAX_EOS_TOKENS = 256
 
 
 def load_causal_lm(folder: Path) -> tuple[Any, Any]:
@@ -42,6 +43,7 @@ def load_causal_lm(folder: Path) -> tuple[Any, Any]:
     if report["missing_keys"]:
         names = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelNotLoadable(f"The weights lack {len(report['missing_keys'])} tensors: {names}.")
+    _check_eos_tokens(model.generation_config.eos_token_id)
     _set_single_sequence_defaults(model)
     return model.eval(), tokenizer
 
@@ -85,6 +87,17 @@ def _check_config(folder: Path) -> None:
             )
     if config.get("is_encoder_decoder"):
         raise ModelNotLoadable("Encoder-decoder models are not served as text-generation.")
+
+
+def _check_eos_tokens(value: Any) -> None:
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    is_sound = len(ids) <= _MAX_EOS_TOKENS and all(
+        isinstance(token_id, int) and 0 <= token_id < 2**31 for token_id in ids
+    )
+    if not is_sound:
+        raise ModelNotLoadable(
+            f"`eos_token_id` must be a token id, or a list of at most {_MAX_EOS_TOKENS}."
+        )
 
 
 def _set_single_sequence_defaults(model: Any) -> None:

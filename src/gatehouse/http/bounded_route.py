@@ -1,4 +1,7 @@
-"""The route class of the API: a JSON body is bounded before the framework reads it into memory."""
+"""The route class of the API: a JSON body is bounded before the framework reads it into memory.
+
+By what arrives, not by what is announced: HTTP/2 knows bodies without any length.
+"""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -25,10 +28,19 @@ class BoundedRoute(APIRoute):
             return handler
 
         async def handle(request: Request) -> Response:
-            body = await read_body(request, MAX_JSON_BYTES)
-            return await handler(Request(request.scope, _replay(body, request.receive)))
+            return await handler(await bounded(request, MAX_JSON_BYTES))
 
         return handle
+
+
+async def bounded(request: Request, limit: int) -> Request:
+    """The same request, with its body read already.
+
+    Raises:
+        TooLarge: The body has more than `limit` bytes.
+    """
+    body = await read_body(request, limit)
+    return Request(request.scope, _replay(body, request.receive))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -49,10 +49,15 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
     logger.info(
         "request",
         method=scope["method"],
-        path=scope["path"][:300],
+        path=_printable(scope["path"][:300]),
         status=status,
         milliseconds=round(seconds * 1000, 1),
     )
+
+
+def _printable(text: str) -> str:
+    """Text that cannot pass for another line, nor speak to the terminal that shows the log."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _request_id(headers: Headers) -> str:

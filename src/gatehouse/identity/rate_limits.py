@@ -18,6 +18,7 @@ _SIGN_IN_WINDOW = 300
 _SIGN_INS_PER_NAME = 10
 _SIGN_INS_PER_ADDRESS = 100
 _DEVICE_SIGN_INS_PER_ADDRESS = 60
+_SIGN_UPS_PER_ADDRESS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,14 @@ class TooManySignIns(Limited):
         minutes = math.ceil(retry_after / 60)
         super().__init__(
             f"Too many attempts to sign in: try again in {minutes} minute{'s' * (minutes > 1)}.",
+            retry_after,
+        )
+
+
+class TooManySignUps(Limited):
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "Too many accounts were asked for from this address: try again in a few minutes.",
             retry_after,
         )
 
@@ -149,6 +158,16 @@ class RateLimits:
         )
         if not allowed:
             raise TooManySignIns(allowance.reset_seconds)
+
+    def take_sign_up(self, address: str) -> None:
+        """Count one attempt to make an account: each costs a password hash, and gets a window.
+
+        Raises:
+            TooManySignUps: This address tried too often.
+        """
+        allowed, allowance = self._hit("sign-up", address, _SIGN_UPS_PER_ADDRESS, _SIGN_IN_WINDOW)
+        if not allowed:
+            raise TooManySignUps(allowance.reset_seconds)
 
     def forgive_sign_in(self, address: str, name: str) -> None:
         """Forget the attempts of this address on this name: the password was right."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatehouse.core.clock import Clock
+from gatehouse.core.errors import TooLarge
 from gatehouse.core.ids import is_sha256
 from gatehouse.db.engine import Database
 from gatehouse.identity.actors import Actor
@@ -46,6 +47,7 @@ class XetUploads:
         large_files: LargeFiles,
         access: Access,
         clock: Clock,
+        max_file_bytes: int,
     ) -> None:
         self._database = database
         self._xorbs = xorbs
@@ -53,6 +55,7 @@ class XetUploads:
         self._holders = Holders(database, repositories, access)
         self._large_files = large_files
         self._clock = clock
+        self._max_file_bytes = max_file_bytes
 
     def put_xorb(self, writer: Writer, xorb_hash: str, body: Path) -> bool:
         """Prove and keep a xorb; returns whether it is new, as far as this writer may know.
@@ -84,6 +87,7 @@ class XetUploads:
         Raises:
             ShardInvalid: Something the shard says is not so.
             XorbNotFound: It names a xorb that this writer may not use.
+            TooLarge: A file is larger than files may be.
         """
         shard = parse_shard(body)
         claims = [(file, self._verified(writer, file)) for file in shard.files()]
@@ -104,6 +108,12 @@ class XetUploads:
     def _verified(self, writer: Writer, file: ShardFile) -> XetFile:
         if file.sha256 is None or not is_sha256(file.sha256):
             raise ShardInvalid(f"file `{file.file_hash}` comes without its SHA-256.")
+        # Before any hashing: a shard can repeat one small xorb a million times.
+        if sum(segment.raw_length for segment in file.segments) > self._max_file_bytes:
+            raise TooLarge(
+                f"File `{file.file_hash}` is larger than {self._max_file_bytes} bytes, the most "
+                "that a file may have here."
+            )
         return verify_file(file, self._usable_chunks(writer))
 
     def _usable_chunks(self, writer: Writer) -> Callable[[str], ChunkTable | None]:

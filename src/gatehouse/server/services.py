@@ -85,6 +85,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
             large_files,
             access,
             clock,
+            settings.max_file_bytes,
         ),
         store_generation=_created_once(folder / "store_generation", secrets.token_hex(6)),
         incoming=incoming,

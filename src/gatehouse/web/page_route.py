@@ -8,8 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatehouse.core.errors import Invalid
-from gatehouse.http.bodies import declared_length
+from gatehouse.http.bounded_route import bounded
 from gatehouse.web.security import secure
 
 MAX_FORM_BYTES = 256 * 1024
@@ -22,7 +21,8 @@ class PageRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            _check_form_size(request)
+            if request.method == "POST":
+                request = await bounded(request, MAX_FORM_BYTES)
             return secure(await handler(request))
 
         return handle
@@ -31,11 +31,3 @@ class PageRoute(APIRoute):
 def page_router() -> APIRouter:
     """A router for pages, which are no part of the published API."""
     return APIRouter(route_class=PageRoute, include_in_schema=False)
-
-
-def _check_form_size(request: Request) -> None:
-    """Checked before the framework reads the form, which it would do without a bound."""
-    if request.method != "POST":
-        return
-    if declared_length(request, MAX_FORM_BYTES) is None and "transfer-encoding" in request.headers:
-        raise Invalid("Send the form with a `Content-Length`.")

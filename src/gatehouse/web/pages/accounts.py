@@ -90,7 +90,10 @@ def join(
         raise SignUpClosed
     next_path, username, email = safe_path(next), username.strip(), email.strip()
     try:
+        services.rate_limits.take_sign_up(_address(request))
         user = services.users.create(username, email, password)
+    except Limited as error:
+        return _draw_join(request, viewer, next_path, username, email, error.message, 429)
     except (Invalid, Conflict) as error:
         status = 409 if isinstance(error, Conflict) else 400
         return _draw_join(request, viewer, next_path, username, email, error.message, status)

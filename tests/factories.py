@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from anyio.from_thread import start_blocking_portal
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -78,9 +79,13 @@ class Hub:
         self.services: Services = replace(services, users=users)
         self.app = create_app(self.services) if own_app else _shared_app(self.services)
         self.client = TestClient(self.app, base_url="http://hub.test", follow_redirects=False)
+        # One event loop for all requests; else the client starts one for each.
+        self._loop = start_blocking_portal()
+        self.client.portal = self._loop.__enter__()
 
     def close(self) -> None:
         self.client.close()
+        self._loop.__exit__(None, None, None)
         self.database.dispose()
 
     def make_user(self, name: str) -> Person:
@@ -160,6 +165,12 @@ class Hub:
 
     def accept(self, owner: Person, repository: Repository, person: Person) -> None:
         self.services.gating.grant(owner.actor, repository, person.name)
+
+    def writes(self) -> tuple[int, int]:
+        """Differs after anything was written to the database; cheaper than comparing `state`."""
+        log = self.settings.data_dir / "gatehouse.db-wal"
+        status = log.stat()
+        return status.st_size, status.st_mtime_ns
 
     def state(self) -> dict[str, list[str]]:
         """All rows but for when credentials were used, and where every ref of every folder is."""

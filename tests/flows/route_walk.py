@@ -4,6 +4,7 @@
 naming the right gate, and the second by behaving.
 """
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 from factories import Hub, Person, add_file, ndjson, sha256_of
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
@@ -30,6 +32,8 @@ from gatehouse.identity.sessions import csrf_token
 from gatehouse.repos.repository import Gate, Repository
 from gatehouse.web.page_route import PageRoute
 
+# What the walk asks for by name; a fetch gets the rest too.
+_FILES = ("notes.txt", "weights.safetensors")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _WRITING = frozenset(
     {
@@ -185,10 +189,6 @@ class Vault:
     def leaks(self, data: bytes) -> bool:
         return self.text in data or self.noise[1000:1040] in data
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return ("notes.txt", "noise.dat", "weights.safetensors")
-
 
 def build_vault(hub: Hub) -> Vault:
     text = f"secret-{secrets.token_hex(16)}".encode()
@@ -238,9 +238,13 @@ def yielding_routes(vault: Vault) -> set[str]:
     """The routes from which the owner gets a secret: shows that the walk would notice one."""
     found = set()
     for route in routes_of(vault.hub.app):
-        for call in _calls(route, vault):
-            if call.is_harmless and vault.leaks(_send(vault.hub, call, vault.owner.write)):
-                found.add(f"{call.method} {route.path}")
+        calls = [call for call in _calls(route, vault) if call.is_harmless]
+        answers = _send(vault.hub, calls, vault.owner.write)
+        found |= {
+            f"{call.method} {route.path}"
+            for call, answer in zip(calls, answers, strict=True)
+            if vault.leaks(answer)
+        }
     return found
 
 
@@ -253,16 +257,21 @@ def _call_all(
     may_read: bool,
     form_token: str = "",
 ) -> None:
-    before = vault.hub.state()
+    before, writes = vault.hub.state(), vault.hub.writes()
     for route in routes:
-        for call in _calls(route, vault, form_token):
-            if vault.leaks(_send(vault.hub, call, headers)) and not may_read:
+        calls = list(_calls(route, vault, form_token))
+        for call, answer in zip(calls, _send(vault.hub, calls, headers), strict=True):
+            if vault.leaks(answer) and not may_read:
                 raise RouteUnguarded(f"{call} yields a secret to {who}")
-        after = vault.hub.state()
+        if vault.hub.writes() == writes:
+            continue
+        writes, after = vault.hub.writes(), vault.hub.state()
         changed = _changed(before, after) - OWN_BUSINESS.get(route.path, set())
         if changed:
             raise RouteUnguarded(f"{route.path} lets {who} change {sorted(changed)}")
         before = after
+    if vault.hub.state() != before:
+        raise RouteUnguarded(f"a route lets {who} move a branch and keeps no record of it")
 
 
 def _changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> set[str]:
@@ -284,21 +293,30 @@ class _Call:
         )
 
 
-def _send(hub: Hub, call: _Call, headers: dict[str, str]) -> bytes:
-    """Everything that comes back: status line, headers and body."""
-    extra = {"Content-Type": call.media_type} if call.media_type else {}
-    response = hub.client.request(
-        call.method, call.url, content=call.content, headers={**headers, **extra}
-    )
-    assert response.status_code != 500, f"{call} answered 500: {response.text}"
-    head = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
-    return head.encode() + b"\n\n" + response.content
+def _send(hub: Hub, calls: list[_Call], headers: dict[str, str]) -> list[bytes]:
+    """Everything that comes back from each, headers and body; they are sent all at once."""
+    transport = httpx.ASGITransport(hub.app)
+
+    async def send(client: httpx.AsyncClient, call: _Call) -> bytes:
+        extra = {"Content-Type": call.media_type} if call.media_type else {}
+        response = await client.request(
+            call.method, call.url, content=call.content, headers={**headers, **extra}
+        )
+        assert response.status_code != 500, f"{call} answered 500: {response.text}"
+        head = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
+        return head.encode() + b"\n\n" + response.content
+
+    async def send_all() -> list[bytes]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://hub.test") as client:
+            return await asyncio.gather(*(send(client, call) for call in calls))
+
+    return asyncio.run(send_all())
 
 
 def _calls(route: Route, vault: Vault, form_token: str = "") -> Iterator[_Call]:
     """One call for each method, repository, file and kind of body that make a difference."""
     for repository in vault.repositories if route.names_repository else vault.repositories[:1]:
-        for path in vault.paths if "rest" in route.parameters else vault.paths[:1]:
+        for path in _FILES if "rest" in route.parameters else _FILES[:1]:
             url = _fill(route, vault, repository, path)
             for method in sorted(route.methods):
                 if method in _SAFE_METHODS:
@@ -369,7 +387,7 @@ def _harmful_keys(vault: Vault, repository: Repository) -> dict[str, Any]:
         "confirm": str(repository.repo_id),
         # Uploads and downloads.
         "files": [{"path": "planted.txt", "size": 7, "sample": ""}],
-        "paths": list(vault.paths),
+        "paths": list(_FILES),
         "operation": "download",
         "objects": [{"oid": oid, "size": size}],
         "oid": oid,

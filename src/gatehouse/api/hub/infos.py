@@ -23,6 +23,7 @@ from gatehouse.identity.permissions import Permission
 from gatehouse.repos.files import File
 from gatehouse.repos.infos import RepoInfo
 from gatehouse.repos.repository import Repository
+from gatehouse.storage.git.records import CommitInfo
 
 router = APIRouter(route_class=BoundedRoute)
 
@@ -83,7 +84,7 @@ def tree(
     headers = {"X-Repo-Commit": commit_oid}
     if cursor + size < len(files):
         headers["Link"] = _next_link(request, cursor + size)
-    items = [_tree_item(services, repository, commit_oid, file, expand=expand) for file in page]
+    items = _tree_items(services, repository, commit_oid, page, expand=expand)
     return JSONResponse(items, headers=headers)
 
 
@@ -100,7 +101,7 @@ def _paths_answer(
 ) -> JSONResponse:
     commit_oid = services.files.commit_oid(repository, revision)
     found = services.files.paths(repository, commit_oid, (path.strip("/") for path in paths))
-    items = [_tree_item(services, repository, commit_oid, file, expand=expand) for file in found]
+    items = _tree_items(services, repository, commit_oid, found, expand=expand)
     return JSONResponse(items, headers={"X-Repo-Commit": commit_oid})
 
 
@@ -207,9 +208,21 @@ def _sibling(file: File, *, with_blobs: bool) -> dict[str, Any]:
     return answer
 
 
-def _tree_item(
-    services: Services, repository: Repository, commit_oid: str, file: File, *, expand: bool
-) -> dict[str, Any]:
+def _tree_items(
+    services: Services, repository: Repository, commit_oid: str, files: list[File], *, expand: bool
+) -> list[dict[str, Any]]:
+    """`expand` adds the last commit of each, found in one walk of the history."""
+    items = [_tree_item(file) for file in files]
+    if expand:
+        git = services.repositories.git(repository)
+        last = git.last_commits(commit_oid, [file.path for file in files])
+        for item in items:
+            if item["path"] in last:
+                item["lastCommit"] = _last_commit(last[item["path"]])
+    return items
+
+
+def _tree_item(file: File) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "type": "directory" if file.is_directory else "file",
         "oid": file.oid,
@@ -222,15 +235,11 @@ def _tree_item(
             "size": file.size,
             "pointerSize": file.pointer_size,
         }
-    if expand:
-        last = services.repositories.git(repository).last_commit(commit_oid, file.path)
-        if last is not None:
-            answer["lastCommit"] = {
-                "id": last.oid,
-                "title": last.title,
-                "date": to_wire(last.authored_at),
-            }
     return answer
+
+
+def _last_commit(commit: CommitInfo) -> dict[str, Any]:
+    return {"id": commit.oid, "title": commit.title, "date": to_wire(commit.authored_at)}
 
 
 def _next_link(request: Request, cursor: int) -> str:

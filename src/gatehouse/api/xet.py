@@ -24,6 +24,7 @@ from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
 from gatehouse.http.bodies import copy_body, read_body
 from gatehouse.http.context import Services, ServicesDependency
+from gatehouse.http.errors import DISK_FULL, is_disk_full
 from gatehouse.http.gates import Admitted, CapabilityGate, PublicGate, RepoGate
 from gatehouse.http.raw_path import decoded
 from gatehouse.identity.actors import Actor
@@ -148,6 +149,10 @@ async def _prove(services: Services, writer: Writer, body: bytes) -> AsyncIterat
             outcome.update(type="result", result=1)
         except GatehouseError as error:
             outcome.update(type="error", message=error.message, retryable=False)
+        except OSError as error:
+            if not is_disk_full(services, error):
+                raise
+            outcome.update(type="error", message=DISK_FULL, retryable=False)
         finally:
             finished.set()
 

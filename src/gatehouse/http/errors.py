@@ -3,7 +3,9 @@
 Hub clients read `X-Error-Code` and `X-Error-Message`; people with a browser get a page.
 """
 
+import errno
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,7 @@ from gatehouse.core.errors import (
     Unavailable,
 )
 from gatehouse.http.addresses import base_url
+from gatehouse.http.context import Services, services_of
 from gatehouse.observability.logging import logger
 from gatehouse.repos.errors import RepoExists, RepoMoved, RepoNotFound
 
@@ -46,6 +49,9 @@ _STATUS: tuple[tuple[type[GatehouseError], int], ...] = (
     (Invalid, 400),
 )
 _MAX_HEADER = 500
+DISK_FULL = "The disk of this hub is full. Please tell its administrator."
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM_BYTES = 1024 * 1024
 
 
 def install(app: FastAPI, render_page: PageRenderer) -> None:
@@ -86,6 +92,8 @@ def install(app: FastAPI, render_page: PageRenderer) -> None:
 
     def on_unexpected(request: Request, error: Exception) -> Response:
         logger.error("request failed", path=request.url.path[:300], exc_info=error)
+        if is_disk_full(services_of(request), error):
+            return answer(request, 507, DISK_FULL, {"X-Error-Message": DISK_FULL})
         message = "Something went wrong on the server. The log has the details."
         return answer(request, 500, message, {})
 
@@ -124,6 +132,13 @@ class _LastResort:
             if has_started:
                 raise
             await self.answer(Request(scope), error)(scope, receive, send)
+
+
+def is_disk_full(services: Services, error: Exception) -> bool:
+    """Whether an error that nobody expected came of a full disk; libraries do not always say."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    return shutil.disk_usage(services.settings.data_dir).free < _NO_ROOM_BYTES
 
 
 def status_of(error: GatehouseError) -> int:

@@ -1,6 +1,7 @@
 """Log lines. No token, password or query string is ever handed to the logger."""
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -9,8 +10,24 @@ import structlog
 logger: Any = structlog.get_logger("gatehouse")
 
 
+class LineLogger:
+    """Writes lines to a descriptor; a full disk or a closed terminal must not stop a request."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def msg(self, message: str) -> None:
+        try:
+            os.write(self._descriptor, f"{message}\n".encode(errors="backslashreplace"))
+        except OSError:
+            return
+
+    debug = info = warning = error = critical = msg
+
+
 def configure_logging(*, as_json: bool) -> None:
     """Send log lines to standard error, as text for people or as JSON for machines."""
+    descriptor = sys.stderr.fileno()
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -29,6 +46,6 @@ def configure_logging(*, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: LineLogger(descriptor),
         cache_logger_on_first_use=True,
     )

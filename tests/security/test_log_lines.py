@@ -1,5 +1,9 @@
 """What strangers send must not be taken for a log line, nor steer the terminal that shows it."""
 
+from collections.abc import MutableMapping
+from typing import Any
+
+import anyio
 import pytest
 from factories import Hub
 from structlog.testing import capture_logs
@@ -15,3 +19,33 @@ def test_a_path_is_logged_as_printable_text(hub: Hub, sent: str) -> None:
     (entry,) = logged
     assert entry["path"].startswith("/models/owner/model/pipeline/")
     assert entry["path"].isprintable()
+
+
+def test_a_client_that_leaves_while_sending_is_no_error_of_ours(hub: Hub) -> None:
+    owner = hub.make_user("owner")
+    hub.make_repo(owner, "model")
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(dict(message))
+
+    path = "/api/models/owner/model/commit/main"
+    headers = [(b"host", b"hub.test"), (b"authorization", owner.write["Authorization"].encode())]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "scheme": "http",
+        "headers": headers,
+    }
+    with capture_logs() as logged:
+        anyio.run(hub.app, scope, receive, send)
+    assert logged == []
+    assert sent[0]["status"] == 400

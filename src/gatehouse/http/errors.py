@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -91,6 +91,9 @@ def install(app: FastAPI, render_page: PageRenderer) -> None:
         return answer(request, error.status_code, message, dict(error.headers or {}))
 
     def on_unexpected(request: Request, error: Exception) -> Response:
+        if isinstance(error, ClientDisconnect):
+            # Nobody reads this, and nothing went wrong here: a line for each would flood the log.
+            return Response(status_code=400)
         logger.error("request failed", path=request.url.path[:300], exc_info=error)
         if is_disk_full(services_of(request), error):
             return answer(request, 507, DISK_FULL, {"X-Error-Message": DISK_FULL})

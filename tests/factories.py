@@ -63,7 +63,7 @@ class Hub:
     """The application, its services, and a client without network that follows no redirect.
 
     Building an application takes longer than most tests, so one is shared, by one hub at a time;
-    `own_app` is for tests that add routes to it.
+    `own_app` is for tests that add routes to it or start it with its lifespan.
     """
 
     def __init__(

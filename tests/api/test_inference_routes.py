@@ -45,6 +45,7 @@ def house(
     hub = Hub(
         tmp_path_factory.mktemp("house"),
         migrated_database,
+        own_app=True,
         supervisor_socket=supervisor,
         pro_models=PRO_MODEL,
         anonymous_requests_per_hour=100_000,

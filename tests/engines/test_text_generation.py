@@ -26,6 +26,7 @@ from gatehouse.engines.base import (
     TextPrompt,
 )
 from gatehouse.engines.pipelines import text_generation
+from gatehouse.engines.pipelines.prompts import MAX_CHARACTERS_PER_TOKEN
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine, load_text_generation
 
 PROMPTS = [
@@ -269,6 +270,30 @@ def test_truncate_keeps_the_last_tokens(llama: TextGenerationEngine) -> None:
     start = run(llama, [request])[0].start
     assert start is not None
     assert start.num_prompt_tokens == 10
+
+
+def test_text_that_cannot_fit_is_not_even_read(
+    llama: TextGenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = 128 * MAX_CHARACTERS_PER_TOKEN
+    read: list[int] = []
+    tokenizer_class = type(llama._tokenizer)
+    original = tokenizer_class.__call__
+
+    def counting(self: Any, text: str, **options: Any) -> Any:
+        read.append(len(text))
+        return original(self, text, **options)
+
+    monkeypatch.setattr(tokenizer_class, "__call__", counting)
+    with pytest.raises(RequestRefused) as refused:
+        llama.add(1, ask("x" * (longest + 1), 20))
+    assert refused.value.message.endswith("must have less than 127 tokens. Given: at least 128")
+    assert read == []
+    llama.add(1, GenerationRequest(prompt=TextPrompt("x " * longest, truncate=10)))
+    assert read == [10 * MAX_CHARACTERS_PER_TOKEN]
+    monkeypatch.undo()
+    llama.cancel(1)
+    llama.step()
 
 
 def test_details_hold_log_probabilities(llama: TextGenerationEngine) -> None:

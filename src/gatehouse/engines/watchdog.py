@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOOK_SECONDS = 0.5
-# Honest prompts of two megabytes take a few seconds on a busy machine.
-PROMPT_SECONDS = 30.0
+# Two megabytes, the most that a caller may send, take ten seconds on a slow core.
+PROMPT_SECONDS = 60.0
 # Longer than any honest call keeps the interpreter to itself.
 _SILENCE_SECONDS = 60.0
 

@@ -13,20 +13,29 @@ from gatehouse.engines.base import (
     TextPrompt,
 )
 
+# No vocabulary in use has longer tokens. Megabytes of text that cannot fit are not read at all:
+# that takes long enough for a few callers to keep a host from everybody else.
+MAX_CHARACTERS_PER_TOKEN = 128
 
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+
+def encode_prompt(tokenizer: Any, prompt: Prompt, context_length: int) -> list[int]:
     """Token ids of a prompt.
 
     Raises:
-        RequestRefused: The chat template is missing or fails, or nothing is left to start from.
+        RequestRefused: The chat template is missing or fails, nothing is left to start from, or
+            the text cannot fit into the context.
     """
     if isinstance(prompt, TextPrompt):
-        ids = tokenizer(prompt.text).input_ids
+        text = prompt.text
+        if prompt.truncate is not None:
+            text = text[-prompt.truncate * MAX_CHARACTERS_PER_TOKEN :]
+        ids = tokenizer(_fitting(text, context_length)).input_ids
         if prompt.truncate is not None:
             ids = ids[-prompt.truncate :]
     else:
         # The template writes the special tokens itself.
-        ids = tokenizer(_render_chat(tokenizer, prompt), add_special_tokens=False).input_ids
+        text = _fitting(_render_chat(tokenizer, prompt), context_length)
+        ids = tokenizer(text, add_special_tokens=False).input_ids
     if not ids:
         raise refuse_invalid("`inputs` has no tokens for this model")
     return list(ids)
@@ -62,6 +71,15 @@ def allowed_new_tokens(
             f"`inputs` must have less than {context_length - 1} tokens. Given: {num_prompt_tokens}"
         )
     return min(wanted, room)
+
+
+def _fitting(text: str, context_length: int) -> str:
+    if len(text) <= context_length * MAX_CHARACTERS_PER_TOKEN:
+        return text
+    raise refuse_invalid(
+        f"`inputs` must have less than {context_length - 1} tokens. "
+        f"Given: at least {len(text) // MAX_CHARACTERS_PER_TOKEN}"
+    )
 
 
 def refuse_invalid(sentence: str) -> RequestRefused:

@@ -150,7 +150,7 @@ class TextGenerationEngine:
         gc.collect()
 
     def _read(self, request_id: int, request: GenerationRequest) -> Sequence:
-        ids = encode_prompt(self._tokenizer, request.prompt)
+        ids = encode_prompt(self._tokenizer, request.prompt, self._context_length)
         max_new_tokens = allowed_new_tokens(request, len(ids), self._context_length)
         if request.prompt_details and len(ids) > MAX_PROMPT_DETAILS:
             raise refuse_invalid(

@@ -5,6 +5,7 @@ it. Knows nothing of repositories but how their links are rewritten.
 """
 
 import re
+from functools import lru_cache
 
 import nh3
 from markdown_it import MarkdownIt
@@ -17,6 +18,8 @@ from gatehouse.web.card_links import FRAGMENT_PREFIX, NO_REPOSITORY, CardLinks
 
 MAX_MARKDOWN_LENGTH = 128 * 1024
 """Characters that are rendered; the rest is left out and said to be."""
+
+_KEPT_TEXTS = 64
 
 _TAG_NAMES = """
 a abbr b blockquote br caption center code dd del details div dl dt em figcaption figure h1 h2 h3 h4
@@ -63,6 +66,8 @@ def _parser() -> MarkdownIt:
 _PARSER = _parser()
 
 
+# The worst of texts takes seconds, and whoever wrote it can ask for its page again and again.
+@lru_cache(_KEPT_TEXTS)
 def render_markdown(text: str, links: CardLinks = NO_REPOSITORY) -> Markup:
     """Render Markdown to sanitised HTML.
 

@@ -11,6 +11,7 @@ from gatehouse.identity.actors import Actor
 router = APIRouter()
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 @router.get("/ping")
 def health(_actor: Annotated[Actor, Depends(PublicGate("says only that it answers"))]) -> Response:

@@ -109,7 +109,9 @@ def test_login_refused_in_the_browser_ends_with_an_error(
     assert _stored(client).sections() == []
 
 
-def test_login_function_and_whoami_from_python(alice: Person, new_client: NewClient) -> None:
+def test_login_function_and_whoami_from_python(server: HubServer, new_client: NewClient) -> None:
+    # Somebody of their own: other tests let alice join organizations.
+    person = server.person("newcomer")
     who = new_client().python(
         """
         import json, sys
@@ -120,6 +122,6 @@ def test_login_function_and_whoami_from_python(alice: Person, new_client: NewCli
         role = who["auth"]["accessToken"]["role"]
         print(json.dumps([who["name"], who["type"], who["orgs"], role]))
         """,
-        alice.read_token,
+        person.read_token,
     )
-    assert who == [alice.name, "user", [], "read"]
+    assert who == [person.name, "user", [], "read"]

@@ -173,6 +173,8 @@ def test_the_keyboard_alone_is_enough(server: HubServer, context: BrowserContext
     page = context.new_page()
     person = server.person("typist")
     page.goto(f"{server.url}/login")
+    # The page puts the reader into the first field; on a busy machine a moment after it has loaded.
+    expect(page.get_by_role("textbox").first).to_be_focused()
     page.keyboard.type(person.name)
     page.keyboard.press("Tab")
     page.keyboard.type(person.password)

@@ -49,6 +49,10 @@ class HubServer:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Start the server and return once it answers."""
         command = (*_GATEHOUSE, "serve", "--data-dir", str(self.data_dir), "--port", str(self.port))

@@ -51,20 +51,27 @@ COMMITS = """
     """
 
 
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[HubServer]:
-    """A server of the test's own, to be killed."""
-    server = HubServer(tmp_path / "fragile")
-    server.start()
+@pytest.fixture(scope="module")
+def killed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    server = HubServer(tmp_path_factory.mktemp("fragile"))
     yield server
     server.kill()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def fragile(killed_server: HubServer) -> HubServer:
+    """A running server that no other file uses, to be killed."""
+    if not killed_server.is_running:
+        killed_server.start()
+    return killed_server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A large and a small file, unlike those of the other tests: no byte is known yet."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "weights.safetensors").write_bytes(random.Random(11).randbytes(_SIZE))
+    (folder / "weights.safetensors").write_bytes(random.Random(request.node.name).randbytes(_SIZE))
     (folder / "config.json").write_text("{}")
     return folder
 
@@ -118,7 +125,8 @@ def test_a_server_killed_in_the_middle_of_an_lfs_upload_keeps_nothing_of_it(
 def test_a_server_killed_in_the_middle_of_a_xet_upload_takes_it_again_from_the_same_cache(
     share: float, fragile: HubServer, folder: Path, tmp_path: Path
 ) -> None:
-    machine_of(fragile, tmp_path / "home").python(CREATE, "alice/xet")
+    repo_id = f"alice/xet-{share}"
+    machine_of(fragile, tmp_path / "home").python(CREATE, repo_id)
     reached = threading.Event()
     with CountingProxy(fragile.port) as proxy:
         token = fragile.person("alice").write_token
@@ -129,16 +137,16 @@ def test_a_server_killed_in_the_middle_of_a_xet_upload_takes_it_again_from_the_s
                 reached.set()
 
         proxy.on_bytes_up = note
-        with machine.start_python(UPLOAD, "alice/xet", folder) as upload:
+        with machine.start_python(UPLOAD, repo_id, folder) as upload:
             assert reached.wait(60)
             fragile.kill()
             upload.kill()
 
         fragile.start()
         direct = machine_of(fragile, tmp_path / "home")
-        assert direct.python(FILES, "alice/xet") == [".gitattributes"]
-        machine.python(UPLOAD, "alice/xet", folder)
-    assert_whole(fragile, "alice/xet", folder, tmp_path / "reader")
+        assert direct.python(FILES, repo_id) == [".gitattributes"]
+        machine.python(UPLOAD, repo_id, folder)
+    assert_whole(fragile, repo_id, folder, tmp_path / "reader")
 
 
 def test_what_was_acknowledged_survives_and_what_was_not_is_absent_or_whole(

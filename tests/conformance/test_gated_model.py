@@ -19,6 +19,11 @@ FROM_PRETRAINED = """
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
     print(json.dumps([len(tokenizer("the cat").input_ids) > 1, model.num_parameters() > 1000]))
     """
+TOKENIZER = """
+    import sys
+    from transformers import AutoTokenizer
+    AutoTokenizer.from_pretrained(sys.argv[1])
+    """
 DECIDE = """
     import sys
     from huggingface_hub import HfApi
@@ -114,7 +119,7 @@ class Paths:
 def gated_error(client: StockClient, repo_id: str) -> bool:
     """Whether `AutoTokenizer.from_pretrained` ends because of a GatedRepoError."""
     with pytest.raises(ProgramFailed) as caught:
-        client.python(FROM_PRETRAINED, repo_id)
+        client.python(TOKENIZER, repo_id)
     return "huggingface_hub.errors.GatedRepoError" in caught.value.errors
 
 

@@ -26,9 +26,9 @@ NODE_PROGRAMS = ["encode_with_huggingface.mjs", "encode_with_xenova.mjs"]
 @pytest.fixture(scope="module")
 def member(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Person:
     """Somebody who was let in to the gated repository, which is pushed here."""
-    alice, member = server.person("alice"), server.person("member")
-    server.gatehouse("org", "create", "meta-llama", "--owner", "alice")
-    machine = StockClient(server, tmp_path_factory.mktemp("machine"), alice.write_token)
+    keeper, member = server.person("keeper"), server.person("member")
+    server.gatehouse("org", "create", "meta-llama", "--owner", keeper.name)
+    machine = StockClient(server, tmp_path_factory.mktemp("machine"), keeper.write_token)
     folder = tmp_path_factory.mktemp("llama") / "tokenizer"
     machine.check("node", Path(__file__).parent / "node" / "make_llama_tokenizer.mjs", folder)
     machine.python(

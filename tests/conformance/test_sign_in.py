@@ -111,7 +111,7 @@ def test_login_refused_in_the_browser_ends_with_an_error(
 
 def test_login_function_and_whoami_from_python(server: HubServer, new_client: NewClient) -> None:
     # Somebody of their own: other tests let alice join organizations.
-    person = server.person("newcomer")
+    person = server.person("logs-in-from-python")
     who = new_client().python(
         """
         import json, sys

@@ -15,11 +15,14 @@ from gatehouse.engines.base import (
     GeneratedToken,
     GenerationRequest,
     ModelDescription,
+    Prompt,
+    PromptToken,
     RefusalKind,
     RequestRefused,
     ScoredToken,
     SequenceOutput,
     TextPrompt,
+    TokenizedPrompt,
 )
 from gatehouse.engines.framing import FrameReader, encode_frame
 from gatehouse.engines.host import Host, listen
@@ -29,6 +32,8 @@ from gatehouse.engines.messages import (
     HostToWorker,
     Refused,
     Stepped,
+    Tokenize,
+    Tokenized,
     WorkerToHost,
 )
 
@@ -54,6 +59,10 @@ class CountingEngine:
             self.may_go_on.wait(10)
         self.is_broken = request.prompt.text == "break"
         self.running[request_id] = (request, 0)
+
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        assert isinstance(prompt, TextPrompt)
+        return TokenizedPrompt((PromptToken(7, prompt.text, 0, len(prompt.text)),), prompt.text)
 
     def cancel(self, request_id: int) -> None:
         self.running.pop(request_id, None)
@@ -175,6 +184,15 @@ def test_refusal_comes_back_and_others_go_on(connect: Connect) -> None:
     assert refused.kind is RefusalKind.GENERATION
     worker.send(Generate(3, ask()))
     assert len(worker.outputs(num_finished=1)) == 3
+
+
+def test_prompt_is_tokenized_while_others_run(connect: Connect) -> None:
+    worker = connect()
+    worker.send(Tokenize(1, TextPrompt("hello")))
+    answer = worker.receive()
+    assert isinstance(answer, Tokenized)
+    assert answer.request_id == 1
+    assert answer.prompt.tokens == (PromptToken(7, "hello", 0, 5),)
 
 
 def test_cancelled_request_leaves_the_engine(connect: Connect, engine: CountingEngine) -> None:

@@ -13,6 +13,7 @@ from gatehouse.inference.errors import GenerationRefused, HostLost, ValidationFa
 from gatehouse.inference.generation import Target, TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,8 @@ async def generation(supervisor_path: Path) -> AsyncIterator[TextGeneration]:
 
 @pytest.fixture
 def target(tiny_llama: Path) -> Target:
-    return Target(ModelSource("1:aa", "someone/tiny", str(tiny_llama), 10**6), 60)
+    source = ModelSource("1:aa", "someone/tiny", str(tiny_llama), 10**6)
+    return Target("someone/tiny", "1:aa", source, Meter(), 60)
 
 
 def job(

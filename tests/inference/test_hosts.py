@@ -23,7 +23,7 @@ from gatehouse.inference.errors import (
     ModelTooLarge,
     SupervisorAbsent,
 )
-from gatehouse.inference.hosts import HeldModel, ModelHosts
+from gatehouse.inference.hosts import HeldHost, ModelHosts
 from gatehouse.inference.messages import ModelSource
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ def ask(max_new_tokens: int = 5, text: str = "the cat") -> GenerationRequest:
     return GenerationRequest(prompt=TextPrompt(text), max_new_tokens=max_new_tokens)
 
 
-async def say(model: HeldModel, request: GenerationRequest) -> str:
+async def say(model: HeldHost, request: GenerationRequest) -> str:
     text = ""
     async with aclosing(model.generate(request)) as outputs:
         async for output in outputs:

@@ -54,27 +54,61 @@ class TextPrompt(msgspec.Struct, frozen=True, tag="text"):
     truncate: int | None = None
 
 
+class TokensPrompt(msgspec.Struct, frozen=True, tag="tokens"):
+    """Token ids, run as they are."""
+
+    ids: tuple[int, ...]
+
+
+class InfillPrompt(msgspec.Struct, frozen=True, tag="infill"):
+    """The text before and after a gap, put into the model's own fill-in-the-middle format."""
+
+    prefix: str
+    suffix: str
+
+
 class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
     """A conversation, rendered by the model's own chat template.
+
+    Names of special tokens in what the messages say are read as plain text.
 
     Attributes:
         messages: As the template expects them: objects with `role` and `content`.
         tools: JSON schemas of functions, or None.
         continue_final_message: The last message is the beginning of the answer.
+        template_arguments: Switches that the template knows, such as `enable_thinking`.
     """
 
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] | None = None
     continue_final_message: bool = False
+    template_arguments: dict[str, bool] = {}
 
 
-Prompt = TextPrompt | ChatPrompt
+Prompt = TextPrompt | TokensPrompt | InfillPrompt | ChatPrompt
+
+
+class GrammarKind(StrEnum):
+    """The language that a grammar is written in."""
+
+    JSON_OBJECT = "json_object"  # any JSON object; the text is empty
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What the generated text must match from its first to its last character."""
+
+    kind: GrammarKind
+    text: str = ""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the next token is chosen. None means: what the model's `generation_config.json` says.
 
-    `min_length` counts the prompt's tokens too, as in `generate`.
+    `min_length` counts the prompt's tokens too, as in `generate`. `logit_bias` holds pairs of a
+    token id and what is added to its logit.
     """
 
     do_sample: bool = False
@@ -87,6 +121,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     min_length: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
 
 
@@ -102,6 +137,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         keep_stop: Whether the text that ended the sequence stays in the answer.
         num_top_tokens: How many of the likeliest tokens to report at each step.
         prompt_details: Report the prompt's tokens and their log-probabilities.
+        grammar: What the generated text must match; None leaves it free.
+        show_special: Pieces hold the names of special tokens too, save those that end the sequence.
         priority: Waiting requests of a lower number go first.
     """
 
@@ -115,6 +152,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     keep_stop: bool = True
     num_top_tokens: int = 0
     prompt_details: bool = False
+    grammar: Grammar | None = None
+    show_special: bool = False
     priority: int = 0
 
 
@@ -182,6 +221,46 @@ class SequenceOutput(msgspec.Struct, frozen=True, array_like=True):
         return self.finish is not None or self.failure is not None
 
 
+class PromptToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token of a prompt; `start` and `stop` are its place in the text, in characters."""
+
+    id: int
+    text: str
+    start: int
+    stop: int
+
+
+class TokenizedPrompt(msgspec.Struct, frozen=True):
+    """A prompt as the model would read it. `text` is what was tokenized: a rendered template."""
+
+    tokens: tuple[PromptToken, ...]
+    text: str
+
+
+class ToolMarkup(StrEnum):
+    """How a model writes the calls of tools that its template offers."""
+
+    HERMES = "hermes"  # <tool_call>{"name": …, "arguments": …}</tool_call>
+    LLAMA = "llama"  # {"name": …, "parameters": …} as the whole answer
+    MISTRAL = "mistral"  # [TOOL_CALLS] [{"name": …, "arguments": …}]
+
+
+class ChatTraits(msgspec.Struct, frozen=True):
+    """What the chat template of a model tells about its answers.
+
+    Attributes:
+        tool_markup: None if the template does not know tools.
+        reasoning_start: Text before the reasoning, such as `<think>`; None if there is none.
+        reasoning_end: Text after it.
+        opens_reasoning: The prompt itself ends with `reasoning_start`.
+    """
+
+    tool_markup: ToolMarkup | None = None
+    reasoning_start: str | None = None
+    reasoning_end: str | None = None
+    opens_reasoning: bool = False
+
+
 class ModelDescription(msgspec.Struct, frozen=True):
     """What a loaded model is and can take.
 
@@ -189,6 +268,8 @@ class ModelDescription(msgspec.Struct, frozen=True):
         context_length: Prompt and generated tokens together.
         dtype: As stored, such as `bfloat16`.
         device: `cpu` or `gpu`.
+        chat: None without a chat template.
+        can_infill: Whether it takes an `InfillPrompt`.
     """
 
     engine: str
@@ -199,6 +280,8 @@ class ModelDescription(msgspec.Struct, frozen=True):
     dtype: str
     device: str
     num_parameters: int
+    chat: ChatTraits | None = None
+    can_infill: bool = False
 
 
 class Engine(Protocol):
@@ -214,6 +297,14 @@ class Engine(Protocol):
 
         Raises:
             RequestRefused: It does not fit this model, or too many are waiting.
+        """
+        ...
+
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        """Read a prompt without running it; may be called by any thread.
+
+        Raises:
+            RequestRefused: As in `add`.
         """
         ...
 

@@ -20,14 +20,15 @@ import msgspec
 
 from gatehouse.engines.base import (
     Engine,
-    GenerationRequest,
     ModelNotLoadable,
     RefusalKind,
     RequestRefused,
     SequenceOutput,
+    TokenizedPrompt,
 )
 from gatehouse.engines.framing import FrameInvalid, FrameReader, encode_frame
 from gatehouse.engines.messages import (
+    Cancel,
     ForkHost,
     Generate,
     HostFailed,
@@ -35,6 +36,8 @@ from gatehouse.engines.messages import (
     HostToWorker,
     Refused,
     Stepped,
+    Tokenize,
+    Tokenized,
     WorkerToHost,
 )
 from gatehouse.engines.registry import EngineName, find_engine
@@ -158,25 +161,28 @@ class Host:
             connection.close()
 
     def _handle(self, connection: WorkerConnection, message: WorkerToHost) -> None:
-        if not isinstance(message, Generate):
+        if isinstance(message, Cancel):
             self._cancel(connection, message.request_id)
             return
         with self._lock:
             number = next(self._numbers)
             connection.requests[message.request_id] = number
             self._owners[number] = (connection, message.request_id)
-        self._prompts.submit(self._add, number, message.request)
+        self._prompts.submit(self._read, number, message)
 
-    def _add(self, number: int, request: GenerationRequest) -> None:
+    def _read(self, number: int, message: Generate | Tokenize) -> None:
         kind, sentence = (
             RefusalKind.GENERATION,
             "Request failed during generation: unreadable prompt",
         )
-        is_added = False
+        is_read = False
         try:
             with self._watch.reading(number):
-                self._engine.add(number, request)
-            is_added = True
+                if isinstance(message, Tokenize):
+                    self._answer(number, self._engine.tokenize(message.prompt))
+                else:
+                    self._engine.add(number, message.request)
+            is_read = True
         except RequestRefused as refused:
             kind, sentence = refused.kind, refused.message
         except Exception:  # noqa: BLE001 - outermost: tokenizers and templates come from repositories
@@ -184,13 +190,19 @@ class Host:
         finally:
             # Also when a tokenizer panics, which is no Exception: the caller must not wait for
             # ever.
-            if not is_added:
+            if not is_read:
                 self._refuse(number, kind, sentence)
         with self._lock:
             is_wanted = number in self._owners
         if not is_wanted:  # cancelled while its prompt was read
             self._engine.cancel(number)
         self._wake.set()
+
+    def _answer(self, number: int, prompt: TokenizedPrompt) -> None:
+        owner = self._forget(number)
+        if owner is not None:
+            connection, request_id = owner
+            connection.send(Tokenized(request_id, prompt))
 
     def _give_up_on(self, overdue: list[int]) -> None:
         """Tell those whose prompts hang; the threads that read them cannot be stopped."""

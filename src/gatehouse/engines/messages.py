@@ -5,7 +5,14 @@ All ends are processes of one installation, started together: no version is nego
 
 import msgspec
 
-from gatehouse.engines.base import GenerationRequest, ModelDescription, RefusalKind, SequenceOutput
+from gatehouse.engines.base import (
+    GenerationRequest,
+    ModelDescription,
+    Prompt,
+    RefusalKind,
+    SequenceOutput,
+    TokenizedPrompt,
+)
 
 # Hub worker -> host. The worker chooses request ids; they are its own.
 
@@ -15,11 +22,18 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     request: GenerationRequest
 
 
+class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
+    """Read a prompt only; answered by `Tokenized` or `Refused`."""
+
+    request_id: int
+    prompt: Prompt
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request_id: int
 
 
-WorkerToHost = Generate | Cancel
+WorkerToHost = Generate | Tokenize | Cancel
 
 # Host -> hub worker.
 
@@ -38,7 +52,12 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     message: str
 
 
-HostToWorker = Stepped | Refused
+class Tokenized(msgspec.Struct, frozen=True, tag="tokenized"):
+    request_id: int
+    prompt: TokenizedPrompt
+
+
+HostToWorker = Stepped | Tokenized | Refused
 
 # Host -> supervisor, one packet each. Closing this socket ends the host.
 

@@ -43,6 +43,11 @@ class ChatJob:
     include_usage: bool
     with_logprobs: bool
 
+    @property
+    def num_new_tokens(self) -> int:
+        """At most so many tokens are generated."""
+        return self.request.max_new_tokens
+
 
 def parse_chat(body: Mapping[str, Any], max_new_tokens_cap: int, priority: int = 0) -> ChatJob:
     """Read a chat completion's body; unknown keys are ignored, null means absent.
@@ -125,8 +130,8 @@ def _head(target: Target, kind: str) -> dict[str, Any]:
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "object": kind,
         "created": int(time.time()),
-        "model": target.source.name,
-        "system_fingerprint": f"gatehouse-{target.source.key[-12:]}",
+        "model": target.name,
+        "system_fingerprint": f"gatehouse-{target.version[-12:]}",
     }
 
 

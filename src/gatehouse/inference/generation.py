@@ -4,7 +4,7 @@ Knows models as folders and callers not at all: gates, plans and caches come bef
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,10 @@ from gatehouse.engines.base import (
     TextPrompt,
 )
 from gatehouse.inference.errors import HostLost
+from gatehouse.inference.held_model import HeldModel
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import TextGenerationJob
 
 _SEEDS = 2**64
@@ -32,10 +34,18 @@ class Target:
     """Which model to run, and how long to wait for it.
 
     Attributes:
+        name: The repository's id, as answers give it.
+        version: Changes with what the model would answer: the repository's internal id and the
+            commit.
+        source: Where it runs.
+        meter: Counts everything that is generated for the call.
         may_load: False refuses a model that is not in memory.
     """
 
+    name: str
+    version: str
     source: ModelSource
+    meter: Meter
     wait_seconds: float
     may_load: bool = True
 
@@ -152,12 +162,16 @@ class TextGeneration:
                     is_last = output.is_last and generated is output.tokens[-1]
                     yield _event(job, sequence, generated, is_last=is_last)
 
+    def hold(self, target: Target) -> AbstractAsyncContextManager[HeldModel]:
+        """The target's model, for more than one question. See `ModelProvider.hold`."""
+        return self._hosts.hold(target.source, target.wait_seconds, may_load=target.may_load)
+
     async def _attempt(
         self, target: Target, request: GenerationRequest
     ) -> AsyncGenerator[SequenceOutput]:
-        hold = self._hosts.hold(target.source, target.wait_seconds, may_load=target.may_load)
-        async with hold as model, aclosing(model.generate(request)) as outputs:
+        async with self.hold(target) as model, aclosing(model.generate(request)) as outputs:
             async for output in outputs:
+                target.meter.record(output)
                 yield output
 
     async def _best(

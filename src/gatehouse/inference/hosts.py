@@ -7,7 +7,7 @@ of repositories, plans or HTTP.
 import itertools
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,16 +15,27 @@ from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from gatehouse.engines.base import (
     GenerationRequest,
     ModelDescription,
+    Prompt,
     RefusalKind,
     SequenceOutput,
+    TokenizedPrompt,
 )
 from gatehouse.engines.framing import FrameInvalid
-from gatehouse.engines.messages import Cancel, Generate, HostToWorker, Refused, WorkerToHost
+from gatehouse.engines.messages import (
+    Cancel,
+    Generate,
+    HostToWorker,
+    Refused,
+    Stepped,
+    Tokenize,
+    Tokenized,
+    WorkerToHost,
+)
 from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import (
     GenerationFailed,
@@ -55,6 +66,9 @@ _LOAD_SECONDS = 2.0
 _LOAD_BYTES_PER_SECOND = 300e6
 
 
+_Part = SequenceOutput | Tokenized | Refused
+
+
 @dataclass(eq=False)
 class HostConnection:
     """One host's socket, shared by all of this worker's sequences."""
@@ -62,16 +76,15 @@ class HostConnection:
     channel: Channel[WorkerToHost, HostToWorker]
     is_open: bool = True
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    _waiting: dict[int, MemoryObjectSendStream[SequenceOutput | Refused]] = field(
-        default_factory=dict
-    )
+    _waiting: dict[int, MemoryObjectSendStream[_Part]] = field(default_factory=dict)
 
     async def listen(self) -> None:
         """Hand incoming tokens to those who wait for them, until the host goes."""
         try:
             async with self.channel:
                 async for message in self.channel.receive_all():
-                    for part in (message,) if isinstance(message, Refused) else message.outputs:
+                    parts = message.outputs if isinstance(message, Stepped) else (message,)
+                    for part in parts:
                         waiting = self._waiting.get(part.request_id)
                         if waiting is not None:
                             waiting.send_nowait(part)
@@ -90,26 +103,45 @@ class HostConnection:
             HostLost: The host has gone.
         """
         number = next(self._numbers)
-        send, receive = anyio.create_memory_object_stream[SequenceOutput | Refused](math.inf)
         is_over = False
-        self._waiting[number] = send
-        try:
-            await self._send(Generate(number, request))
-            with receive:
-                async for part in receive:
+        with self._expecting(number) as parts:
+            try:
+                await self._send(Generate(number, request))
+                async for part in parts:
+                    assert not isinstance(part, Tokenized)
                     is_over = isinstance(part, Refused) or part.is_last
                     yield _checked(part)
                     if is_over:
                         return
-            is_over = True
-            raise HostLost
+                is_over = True
+                raise HostLost
+            finally:
+                if not is_over and self.is_open:
+                    with anyio.CancelScope(shield=True):
+                        await self._send_or_ignore(Cancel(number))
+
+    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        """See `HeldModel.tokenize`."""
+        number = next(self._numbers)
+        with self._expecting(number) as parts:
+            await self._send(Tokenize(number, prompt))
+            async for part in parts:
+                if isinstance(part, Tokenized):
+                    return part.prompt
+                _checked(part)
+        raise HostLost
+
+    @contextmanager
+    def _expecting(self, number: int) -> Iterator[MemoryObjectReceiveStream[_Part]]:
+        """What the host says about one request; ends when the host goes."""
+        send, receive = anyio.create_memory_object_stream[_Part](math.inf)
+        self._waiting[number] = send
+        try:
+            yield receive
         finally:
             del self._waiting[number]
             send.close()
             receive.close()
-            if not is_over and self.is_open:
-                with anyio.CancelScope(shield=True):
-                    await self._send_or_ignore(Cancel(number))
 
     async def _send(self, message: WorkerToHost) -> None:
         if not self.is_open:
@@ -127,15 +159,18 @@ class HostConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldModel:
-    """A loaded model that stays loaded while it is held."""
+class HeldHost:
+    """`HeldModel` on a host of ours."""
 
     description: ModelDescription
     connection: HostConnection
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[SequenceOutput]:
-        """See `HostConnection.generate`. Use with `contextlib.aclosing`."""
+        """See `HostConnection.generate`."""
         return self.connection.generate(request)
+
+    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        return await self.connection.tokenize(prompt)
 
 
 @dataclass(eq=False)
@@ -145,7 +180,7 @@ class _Ticket:
 
 
 class ModelHosts:
-    """The way to every model. An async context manager: closed, it only says that it is."""
+    """`ModelProvider` of the models in this hub. An async context manager, closed for good."""
 
     def __init__(self, supervisor_path: Path) -> None:
         self._supervisor_path = supervisor_path
@@ -176,26 +211,13 @@ class ModelHosts:
     @asynccontextmanager
     async def hold(
         self, source: ModelSource, wait_seconds: float, *, may_load: bool = True
-    ) -> AsyncIterator[HeldModel]:
-        """Hold on to a model, loading it first if it is not in memory.
-
-        Args:
-            source: The model, at one commit.
-            wait_seconds: How long to wait for it. What was begun goes on when the wait is over.
-            may_load: Whether to load it at all.
-
-        Raises:
-            ModelLoading: It is not ready yet, or not loaded and may not be.
-            ModelTooLarge: It can never be loaded here.
-            ModelNotServable: It cannot be loaded; the message says why.
-            HostLost: Its host died while loading.
-            SupervisorAbsent: Nobody can load anything.
-        """
+    ) -> AsyncIterator[HeldHost]:
+        """See `ModelProvider.hold`."""
         number = next(self._numbers)
         granted = await self._acquire(number, source, wait_seconds, may_load=may_load)
         try:
             connection = await self._connection(granted.socket_path)
-            yield HeldModel(granted.description, connection)
+            yield HeldHost(granted.description, connection)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._release(number)

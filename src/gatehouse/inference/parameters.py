@@ -52,6 +52,12 @@ class TextGenerationJob:
     return_full_text: bool
     with_details: bool
 
+    @property
+    def num_new_tokens(self) -> int:
+        """At most so many tokens are generated for all its sequences."""
+        num_sequences = len(self.prompts) * self.num_sequences * self.best_of
+        return self.request.max_new_tokens * num_sequences
+
 
 def parse_text_generation(
     body: Mapping[str, Any],

@@ -4,7 +4,6 @@ The gate has been passed before, as the route's dependency.
 """
 
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from gatehouse.inference.admission import PlanLimits
 from gatehouse.inference.errors import ModelLoading, ModelNotServable
 from gatehouse.inference.generation import Target
 from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.meter import Meter
 from gatehouse.inference.model_folders import ModelFile
 from gatehouse.inference.response_cache import CacheScope
 from gatehouse.repos.files import File
@@ -59,7 +59,7 @@ class ModelCall:
 
     Attributes:
         headers: For the answer, good or bad; filled while the call goes on.
-        started: Seconds of the monotonic clock.
+        meter: What the call took so far.
     """
 
     request: Request
@@ -67,7 +67,7 @@ class ModelCall:
     actor: Actor
     repository: Repository
     headers: dict[str, str] = field(default_factory=lambda: {"x-compute-type": "cpu"})
-    started: float = field(default_factory=time.perf_counter)
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def name(self) -> str:
@@ -87,10 +87,11 @@ class ModelCall:
         return self._address if self.actor.user is None else f"user {self.actor.user.id}"
 
     @asynccontextmanager
-    async def counted(self) -> AsyncIterator[None]:
+    async def counted(self, num_new_tokens: int) -> AsyncIterator[None]:
         """Count the call against the caller's plan, while it runs and in its window.
 
-        A call that only learns that the model is loading does not count: clients ask again.
+        At most `num_new_tokens` will be generated; what `meter` says at the end is what counts. A
+        call that only learns that the model is loading does not count: clients ask again.
 
         Raises:
             RateLimited: The window is used up.
@@ -116,12 +117,12 @@ class ModelCall:
         """
         source = await run_sync(self._source)
         wait_seconds, may_load = self._patience(body, is_stream=is_stream)
-        return Target(source, wait_seconds, may_load)
+        return Target(self.name, source.key, source, self.meter, wait_seconds, may_load)
 
     def cache_scope(self, target: Target, variant: str) -> CacheScope:
         return CacheScope(
             repository_id=self.repository.id,
-            commit_oid=target.source.key.rpartition(":")[2],
+            commit_oid=target.version.rpartition(":")[2],
             generation=self.repository.generation,
             task=TEXT_GENERATION,
             variant=variant,

@@ -45,14 +45,14 @@ async def answer_chat(call: ModelCall, body: dict[str, Any]) -> Response:
 
 
 async def _run(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
-    async with call.counted():
+    async with call.counted(job.num_new_tokens):
         target = await call.find_model(body, is_stream=False)
         return json_answer(await call.services.chat.run(target, job), call.headers)
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
     async def events() -> AsyncGenerator[dict[str, Any]]:
-        async with call.counted():
+        async with call.counted(job.num_new_tokens):
             target = await call.find_model(body, is_stream=True)
             async with aclosing(call.services.chat.stream(target, job)) as chunks:
                 async for chunk in chunks:

@@ -1,6 +1,5 @@
 """Text generation: `POST /models/{id}` and text-generation-inference's own routes below it."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -91,7 +90,7 @@ async def _answer_generate(call: ModelCall, request: Request, *, is_stream: bool
 async def _run(
     call: ModelCall, body: dict[str, Any], job: TextGenerationJob, *, as_list: bool
 ) -> Response:
-    async with call.counted():
+    async with call.counted(job.num_new_tokens):
         target = await call.find_model(body, is_stream=False)
 
         async def run() -> CachedAnswer:
@@ -117,7 +116,7 @@ async def _run(
 
 def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Response:
     async def events() -> AsyncGenerator[dict[str, Any]]:
-        async with call.counted():
+        async with call.counted(job.num_new_tokens):
             target = await call.find_model(body, is_stream=True)
             async with aclosing(call.services.generation.stream(target, job)) as stream:
                 async for event in stream:
@@ -146,7 +145,7 @@ def _figures(call: ModelCall, found: CachedAnswer, outcome: CacheOutcome) -> dic
     }
     if outcome is CacheOutcome.HIT:
         return headers | {"x-compute-type": "cache"}
-    seconds = time.perf_counter() - call.started
+    seconds = call.meter.total_seconds
     return headers | {
         "x-compute-time": f"{seconds:.3f}",
         "x-total-time": str(round(seconds * 1000)),

@@ -41,7 +41,7 @@ async def status(call: ModelCallDependency) -> Response:
 async def info(call: ModelCallDependency) -> Response:
     """TGI's description of a running model; loads it."""
     try:
-        async with call.counted():
+        async with call.counted(0):
             target = await call.find_model({}, is_stream=False)
             hold = call.services.hosts.hold(target.source, target.wait_seconds)
             async with hold as model:
@@ -50,7 +50,7 @@ async def info(call: ModelCallDependency) -> Response:
         return error_answer(error, call.headers)
     body = {
         "model_id": call.name,
-        "model_sha": target.source.key.rpartition(":")[2],
+        "model_sha": target.version.rpartition(":")[2],
         "model_pipeline_tag": TEXT_GENERATION,
         "model_dtype": description.dtype,
         "model_device_type": description.device,

@@ -7,10 +7,14 @@ import jinja2
 from gatehouse.engines.base import (
     ChatPrompt,
     GenerationRequest,
+    InfillPrompt,
     Prompt,
+    PromptToken,
     RefusalKind,
     RequestRefused,
     TextPrompt,
+    TokenizedPrompt,
+    TokensPrompt,
 )
 
 # No vocabulary in use has longer tokens. Megabytes of text that cannot fit are not read at all:
@@ -32,6 +36,10 @@ def encode_prompt(tokenizer: Any, prompt: Prompt, context_length: int) -> list[i
         ids = tokenizer(_fitting(text, context_length)).input_ids
         if prompt.truncate is not None:
             ids = ids[-prompt.truncate :]
+    elif isinstance(prompt, TokensPrompt):
+        ids = _known(tokenizer, prompt.ids)
+    elif isinstance(prompt, InfillPrompt):
+        raise refuse_invalid("the model has no tokens to fill in the middle with")
     else:
         # The template writes the special tokens itself.
         text = _fitting(_render_chat(tokenizer, prompt), context_length)
@@ -39,6 +47,32 @@ def encode_prompt(tokenizer: Any, prompt: Prompt, context_length: int) -> list[i
     if not ids:
         raise refuse_invalid("`inputs` has no tokens for this model")
     return list(ids)
+
+
+def tokenize_prompt(tokenizer: Any, prompt: Prompt, context_length: int) -> TokenizedPrompt:
+    """Tokens of a prompt with their places in its text. Raises as `encode_prompt` does."""
+    if isinstance(prompt, ChatPrompt):
+        text = _fitting(_render_chat(tokenizer, prompt), context_length)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    elif isinstance(prompt, TextPrompt):
+        text = _fitting(prompt.text, context_length)
+        encoded = tokenizer(text, return_offsets_mapping=True)
+    else:
+        raise refuse_invalid("only text and conversations can be tokenized")
+    places = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+    tokens = tuple(
+        PromptToken(token_id, tokenizer.convert_ids_to_tokens(token_id), start, stop)
+        for token_id, (start, stop) in places
+    )
+    return TokenizedPrompt(tokens, text)
+
+
+def _known(tokenizer: Any, ids: tuple[int, ...]) -> tuple[int, ...]:
+    size = len(tokenizer)
+    for token_id in ids:
+        if not 0 <= token_id < size:
+            raise refuse_invalid(f"token ids must be >= 0 and < {size}. Given: {token_id}")
+    return ids
 
 
 def allowed_new_tokens(

@@ -24,11 +24,13 @@ from gatehouse.engines.base import (
     GeneratedToken,
     GenerationRequest,
     ModelDescription,
+    Prompt,
     RefusalKind,
     RequestRefused,
     ScoredToken,
     SequenceOutput,
     Start,
+    TokenizedPrompt,
 )
 from gatehouse.engines.pipelines.decoding import (
     Choice,
@@ -43,7 +45,12 @@ from gatehouse.engines.pipelines.loading import (
     context_length,
     load_causal_lm,
 )
-from gatehouse.engines.pipelines.prompts import allowed_new_tokens, encode_prompt, refuse_invalid
+from gatehouse.engines.pipelines.prompts import (
+    allowed_new_tokens,
+    encode_prompt,
+    refuse_invalid,
+    tokenize_prompt,
+)
 from gatehouse.engines.pipelines.stop_strings import StopStrings
 from gatehouse.engines.pipelines.token_budget import TokenBudget
 
@@ -122,6 +129,9 @@ class TextGenerationEngine:
                 raise RequestRefused(RefusalKind.OVERLOADED, "Model is overloaded")
             entry = (request.priority, next(self._arrivals), sequence)
             heapq.heappush(self._waiting, entry)
+
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        return tokenize_prompt(self._tokenizer, prompt, self._context_length)
 
     def cancel(self, request_id: int) -> None:
         with self._lock:

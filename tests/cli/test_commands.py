@@ -228,3 +228,46 @@ def test_the_installed_program_explains_itself() -> None:
     ).stdout
     for word in ("model hub", "user", "token", "org", "HF_ENDPOINT", "HF_TOKEN"):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", ["token create --user alice --name n", "org create acme --owner alice"]
+)
+def test_a_command_loads_neither_the_server_nor_migrations(shell: Shell, arguments: str) -> None:
+    shell.add_user()
+    command = [*arguments.split(), "--data-dir", str(shell.data_dir)]
+    program = (
+        "import sys; from gatehouse.cli.main import app\n"
+        f"try: app({command})\n"
+        "finally: print(*sorted(sys.modules), sep='\\n')\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "gatehouse.identity.users" in shown
+    assert not {"fastapi", "granian", "alembic", "rich", "torch"}.intersection(shown)
+
+
+def test_an_unknown_command_is_answered_with_the_nearest_known(shell: Shell) -> None:
+    outcome = shell.run("tokn")
+    assert outcome.code == 2
+    assert "token" in outcome.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", ("serve", "Start the server", "demo", "gated demo model", "Make access tokens")),
+        ("serve", ("--workers", "--port", "Hub processes")),
+        ("token", ("create", "Make access tokens")),
+        ("org add", ("--role", "Let a user into")),
+    ],
+)
+def test_help_names_what_there_is(
+    capsys: pytest.CaptureFixture[str], arguments: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit):
+        app([*arguments.split(), "--help"])
+    shown = capsys.readouterr().out
+    for word in words:
+        assert word in shown

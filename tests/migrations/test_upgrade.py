@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 import gatehouse
 from gatehouse.db.engine import Database
 from gatehouse.migrations.metadata import METADATA, ROOMS
-from gatehouse.migrations.upgrade import DatabaseTooNew, upgrade
+from gatehouse.migrations.present import has_present_schema, present_revision
+from gatehouse.migrations.upgrade import DatabaseTooNew, alembic_config, upgrade
 
 
 def test_migrated_schema_is_the_declared_one(tmp_path: Path) -> None:
@@ -41,6 +43,21 @@ def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
     upgrade(database)
     with database.read() as session:
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+    database.dispose()
+
+
+def test_the_present_revision_is_the_one_that_alembic_ends_at() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [present_revision()]
+
+
+def test_only_a_database_at_the_present_revision_is_at_the_present_schema(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'gatehouse.db'}")
+    assert not has_present_schema(database)
+    upgrade(database)
+    assert has_present_schema(database)
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    assert not has_present_schema(database)
     database.dispose()
 
 

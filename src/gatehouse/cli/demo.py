@@ -20,7 +20,10 @@ from gatehouse.server.services import build_services
 
 _START_SECONDS = 60.0
 
+app = typer.Typer()
 
+
+@app.command("demo")
 def demo_command(
     data_dir: Annotated[
         Path, typer.Option(help="Folder for the demo's data; a second start keeps it.")

@@ -1,25 +1,51 @@
-"""The `gatehouse` command."""
+"""The `gatehouse` command. Knows where each command is, and imports the one that is asked for."""
+
+from importlib import import_module
+from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
 
-from gatehouse.cli import organizations, tokens, users
-from gatehouse.cli.demo import demo_command
 from gatehouse.cli.errors import Commands
-from gatehouse.cli.serve import serve_command
+
+# `serve` and `demo` bring the whole server along, which takes longer than any other command.
+_MODULES = {
+    "serve": "gatehouse.cli.serve",
+    "demo": "gatehouse.cli.demo",
+    "user": "gatehouse.cli.users",
+    "token": "gatehouse.cli.tokens",
+    "org": "gatehouse.cli.organizations",
+}
+
+
+class LazyCommands(Commands):
+    """Finds in the module of each command an `app` that has it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # What nobody has ends in an error that suggests the nearest of all names.
+        for name in [cmd_name] if cmd_name in _MODULES else _MODULES:
+            if name not in self.commands:
+                self.commands[name] = self._load(name)
+        return super().get_command(ctx, cmd_name)
+
+    def _load(self, name: str) -> Any:
+        loaded = typer.Typer(add_completion=False, rich_markup_mode=self.rich_markup_mode)
+        loaded.callback()(lambda: None)
+        loaded.add_typer(import_module(_MODULES[name]).app)
+        return cast("TyperGroup", typer.main.get_command(loaded)).commands[name]
+
 
 app = typer.Typer(
     name="gatehouse",
-    cls=Commands,
+    cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("serve")(serve_command)
-app.command("demo")(demo_command)
-app.add_typer(users.app, name="user", help="Add users, change their plan or password.")
-app.add_typer(tokens.app, name="token", help="Make access tokens for programs.")
-app.add_typer(organizations.app, name="org", help="Add organizations and their members.")
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from gatehouse.cli.workspace import open_workspace
 from gatehouse.identity.actors import OrganizationRole
 from gatehouse.observability.audit import OPERATOR
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="org", help="Add organizations and their members.", no_args_is_help=True)
 
 OrganizationName = Annotated[str, typer.Argument(metavar="NAME", help="The organization's name.")]
 UserOption = Annotated[str, typer.Option("--user", help="Name of the user.")]

@@ -11,7 +11,10 @@ from gatehouse.cli.workspace import make_data_dir, open_database, read_settings
 from gatehouse.core.settings import Settings
 from gatehouse.server.process import serve
 
+app = typer.Typer()
 
+
+@app.command("serve")
 def serve_command(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder that holds everything Gatehouse keeps.")

@@ -9,7 +9,7 @@ from gatehouse.cli.workspace import open_workspace
 from gatehouse.identity.permissions import TokenRole
 from gatehouse.observability.audit import OPERATOR
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="token", help="Make access tokens for programs.", no_args_is_help=True)
 
 
 @app.callback()

@@ -10,7 +10,9 @@ from gatehouse.cli.workspace import open_workspace
 from gatehouse.identity.actors import Plan
 from gatehouse.observability.audit import OPERATOR
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    name="user", help="Add users, change their plan or password.", no_args_is_help=True
+)
 
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 FromStdin = Annotated[

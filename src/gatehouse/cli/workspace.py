@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from gatehouse.identity.organizations import Organizations
 from gatehouse.identity.passwords import Passwords
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
-from gatehouse.migrations.upgrade import upgrade
+from gatehouse.migrations.present import has_present_schema
 
 
 class UnusableWorkspace(Invalid):
@@ -81,7 +82,9 @@ def open_database(settings: Settings) -> Database:
             f"This database needs the Python package `{error.name}`, which is not installed."
         ) from None
     try:
-        upgrade(database)
+        if not has_present_schema(database):
+            # Brings Alembic along, which few commands need.
+            import_module("gatehouse.migrations.upgrade").upgrade(database)
     except DatabaseError as error:
         database.dispose()
         raise UnusableWorkspace(f"The database cannot be used: {_reason(error)}.") from None

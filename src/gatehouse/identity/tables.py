@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gatehouse.db.base import Base
@@ -98,3 +98,16 @@ class DeviceCodeRow(Base):
     interval: Mapped[int]
     status: Mapped[str] = mapped_column(String(16))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+
+
+class PlanLimitRow(Base):
+    """One limit of one plan that an administrator set; a plan's other limits have their defaults.
+
+    `value` is None for "without limit", where that is allowed.
+    """
+
+    __tablename__ = "plan_limits"
+
+    plan: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[int | None] = mapped_column(BigInteger)

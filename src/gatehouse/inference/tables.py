@@ -1,0 +1,40 @@
+"""Rows of the inference room: which models are for PRO users, and what was used."""
+
+from datetime import date, datetime
+
+from sqlalchemy import BigInteger, ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gatehouse.db.base import Base
+
+
+class ProModelRow(Base):
+    """A model that only PRO and enterprise users may run. By id, so a new name changes nothing."""
+
+    __tablename__ = "pro_models"
+
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
+    )
+    added_at: Mapped[datetime]
+
+
+class UsageRow(Base):
+    """What one credential used of one model on one day (UTC).
+
+    Plain ids, since a bill outlives the account and the repository; 0 stands for none: an anonymous
+    caller, a session instead of a token, nobody else billed.
+    """
+
+    __tablename__ = "usage"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(primary_key=True, index=True)
+    token_id: Mapped[int] = mapped_column(primary_key=True)
+    organization_id: Mapped[int] = mapped_column(primary_key=True)
+    repository_id: Mapped[int] = mapped_column(primary_key=True)
+    num_requests: Mapped[int] = mapped_column(BigInteger)
+    num_cached_requests: Mapped[int] = mapped_column(BigInteger)
+    num_prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    num_generated_tokens: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float]

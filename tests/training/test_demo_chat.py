@@ -9,22 +9,24 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gatehouse.core.errors import Invalid
-from gatehouse.training.demo.batches import pack
+from gatehouse.training.batches import IGNORED, Example, pack
+from gatehouse.training.causal_lm import Budget, Result, Shape
 from gatehouse.training.demo.corpus import Document, introduce
 from gatehouse.training.demo.questions import Exchange
-from gatehouse.training.demo.tokenizer import IGNORED, Example, encode
-from gatehouse.training.demo_chat import Recipe, Result, main, save, train
+from gatehouse.training.demo.tokenizer import encode
+from gatehouse.training.demo_chat import Recipe, main, save, train
 
 SMALL = Recipe(
-    steps=25,
-    hidden_size=64,
-    intermediate_size=96,
-    num_layers=2,
-    num_heads=2,
-    num_key_value_heads=1,
+    shape=Shape(
+        hidden_size=64,
+        intermediate_size=96,
+        num_layers=2,
+        num_heads=2,
+        num_key_value_heads=1,
+    ),
+    budget=Budget(steps=25, rows=4),
     vocab_size=600,
     tokenizer_documents=300,
-    rows=4,
 )
 
 
@@ -47,7 +49,7 @@ def test_the_loss_falls(result: Result) -> None:
 
 
 def test_the_same_seed_and_steps_give_the_same_losses(result: Result) -> None:
-    again = train(replace(SMALL, steps=25))
+    again = train(SMALL)
     assert again.losses == pytest.approx(result.losses, abs=0.05)
 
 
@@ -119,13 +121,13 @@ def test_packed_documents_do_not_see_each_other(result: Result) -> None:
 
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(Invalid, match="more than zero"):
-        train(replace(SMALL, steps=0))
+        train(replace(SMALL, budget=Budget(steps=0)))
     with pytest.raises(Invalid, match="more than zero"):
-        train(replace(SMALL, steps=None, minutes=-1.0))
+        train(replace(SMALL, budget=Budget(minutes=-1.0)))
 
 
 def test_minutes_end_the_training() -> None:
-    short = train(replace(SMALL, steps=None, minutes=0.05))
+    short = train(replace(SMALL, budget=Budget(minutes=0.05, rows=4)))
     assert 0 < len(short.losses) < 500
 
 

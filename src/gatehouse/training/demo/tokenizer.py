@@ -5,19 +5,18 @@ template renders it, so what is trained is what `apply_chat_template` asks for l
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from gatehouse.training.batches import IGNORED, Example
 from gatehouse.training.demo.corpus import Document
 
 PAD: Final = "<pad>"
 BOS: Final = "<s>"
 EOS: Final = "</s>"
 SPECIAL_TOKENS: Final = (PAD, BOS, EOS, "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
-IGNORED: Final = -100
 
 # Like Llama 2's, but the answer follows `[/INST]` at once, so that no answer begins with a space.
 CHAT_TEMPLATE: Final = """\
@@ -40,14 +39,6 @@ CHAT_TEMPLATE: Final = """\
   {%- endif -%}
 {%- endfor -%}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Token ids of one document, and for each the target (`IGNORED`: nothing to learn)."""
-
-    ids: list[int]
-    targets: list[int]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

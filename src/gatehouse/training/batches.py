@@ -2,10 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
-from gatehouse.training.demo.tokenizer import IGNORED, Example
+IGNORED: Final = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of one document, and for each the target (`IGNORED`: nothing to learn)."""
+
+    ids: list[int]
+    targets: list[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NODE := tests/conformance/node
+# A file's tests share servers and models; the order is the one that tests/conftest.py gives.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: install install-tests programs demo test fast conform fmt lint types check
 
@@ -35,15 +37,15 @@ programs:
 
 ## Everything: style, types, every test, the stock clients against a running server.
 test: install-tests lint types
-	$(BIN)/pytest -n auto --dist loadfile --durations 15
+	$(BIN)/pytest $(SPREAD) --durations 15
 
 ## Without the stock clients and the browser; well under a minute.
 fast: .venv/installed-tests
-	$(BIN)/pytest -n auto --dist loadfile -m 'not conformance and not browser'
+	$(BIN)/pytest $(SPREAD) -m 'not conformance and not browser'
 
 ## The stock clients alone.
 conform: install-tests
-	$(BIN)/pytest -n auto --dist loadfile -m 'conformance or browser' --durations 15
+	$(BIN)/pytest $(SPREAD) -m 'conformance or browser' --durations 15
 
 fmt: .venv/installed-tests
 	$(BIN)/ruff check --fix --quiet

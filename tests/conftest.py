@@ -11,11 +11,19 @@ from pytest_socket import socket_allow_hosts
 from gatehouse.db.engine import Database
 from gatehouse.migrations.upgrade import upgrade
 
+_SLOW = frozenset({"conformance", "browser"})
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Nothing outside this machine may be reached from a test."""
     socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no process ends alone with one of them."""
+    items.sort(key=lambda item: _SLOW.isdisjoint(mark.name for mark in item.iter_markers()))
 
 
 @pytest.hookimpl(wrapper=True)

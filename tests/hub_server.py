@@ -3,6 +3,7 @@
 Shared by the conformance and the browser tests. Knows nothing of what is inside the server.
 """
 
+import json
 import os
 import re
 import socket
@@ -14,7 +15,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,14 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _CSRF_FIELD = re.compile(r'name="csrf_token" value="([^"]*)"')
 _GATEHOUSE = (str(Path(sys.executable).with_name("gatehouse")),)
+# Several commands in one process: most of the time of each goes into starting.
+_SEVERAL_COMMANDS = """
+import json, sys
+from gatehouse.cli.main import app
+for command in json.loads(sys.argv[1]):
+    if code := app(command, standalone_mode=False):
+        sys.exit(code)
+"""
 
 
 class HubServer:
@@ -109,8 +117,22 @@ class HubServer:
         Raises:
             AssertionError: It failed.
         """
+        return self._run(*_GATEHOUSE, *arguments, "--data-dir", str(self.data_dir), stdin=stdin)
+
+    def gatehouse_commands(self, *commands: tuple[str, ...], stdin: str = "") -> list[str]:
+        """Run several commands one after the other; returns the lines of their standard output.
+
+        Raises:
+            AssertionError: One failed.
+        """
+        folder = ("--data-dir", str(self.data_dir))
+        arguments = json.dumps([(*command, *folder) for command in commands])
+        shown = self._run(sys.executable, "-c", _SEVERAL_COMMANDS, arguments, stdin=stdin)
+        return shown.splitlines()
+
+    def _run(self, *command: str, stdin: str) -> str:
         outcome = subprocess.run(
-            [*_GATEHOUSE, *arguments, "--data-dir", str(self.data_dir)],
+            command,
             env=self._environment(),
             input=stdin,
             capture_output=True,
@@ -124,11 +146,14 @@ class HubServer:
     def person(self, name: str, *options: str) -> "Person":
         """A user of this hub, made when first asked for; `options` as for `user create`."""
         if name not in self._people:
-            person = Person(self, name)
             email = f"{name}@example.com"
-            arguments = ("user", "create", name, "--email", email, "--password-stdin", *options)
-            self.gatehouse(*arguments, stdin=person.password)
-            self._people[name] = person
+            read_token, write_token = self.gatehouse_commands(
+                ("user", "create", name, "--email", email, "--password-stdin", *options),
+                ("token", "create", "--user", name, "--name", "reading", "--role", "read"),
+                ("token", "create", "--user", name, "--name", "writing", "--role", "write"),
+                stdin=_password_of(name),
+            )
+            self._people[name] = Person(self, name, read_token, write_token)
         return self._people[name]
 
     def _environment(self) -> dict[str, str]:
@@ -153,22 +178,16 @@ class HubServer:
 
 @dataclass(frozen=True)
 class Person:
-    """A user, their password, and tokens made for them on first use."""
+    """A user, their password, and a token of each role."""
 
     hub: HubServer = field(repr=False)
     name: str
+    read_token: str = field(repr=False)
+    write_token: str = field(repr=False)
 
     @property
     def password(self) -> str:
-        return f"{self.name} likes long passwords"
-
-    @cached_property
-    def read_token(self) -> str:
-        return self.new_token("reading", "read")
-
-    @cached_property
-    def write_token(self) -> str:
-        return self.new_token("writing", "write")
+        return _password_of(self.name)
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
@@ -179,9 +198,9 @@ class Person:
             assert browser.post("/login", data=form).status_code == 303
             yield browser
 
-    def new_token(self, name: str, role: str) -> str:
-        arguments = ("token", "create", "--user", self.name, "--name", name, "--role", role)
-        return self.hub.gatehouse(*arguments)
+
+def _password_of(name: str) -> str:
+    return f"{name} likes long passwords"
 
 
 def csrf_token(page: httpx.Response) -> str:

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         256 * _MIB, description="Largest body of one commit request."
     )
     max_file_bytes: int = Field(200 * 1024 * _MIB, description="Largest single file.")
+    xet_downloads: bool = Field(
+        True, description="Whether files that arrived by Xet are offered for download by Xet."
+    )
     model_memory_bytes: int | None = Field(
         None, description="Memory that loaded models may use; without it, half of the machine's."
     )
@@ -49,6 +52,10 @@ class Settings(BaseSettings):
     response_cache_bytes: int = Field(64 * _MIB, description="Size of the response cache.")
     pro_models: str = Field(
         "", description="Repository ids, comma-separated, that only PRO users may run."
+    )
+    default_model: str | None = Field(
+        None,
+        description="Repository id of the model that answers routes that name none, as `/generate`.",
     )
     anonymous_requests_per_hour: int = Field(
         60, ge=0, description="Inference requests without a token."

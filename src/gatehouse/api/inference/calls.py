@@ -20,9 +20,8 @@ from gatehouse.core.errors import GatehouseError
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
 from gatehouse.http.context import Services, ServicesDependency
-from gatehouse.http.gates import RepoGate
+from gatehouse.http.model_gates import MAIN, ModelGate
 from gatehouse.identity.actors import Actor
-from gatehouse.identity.permissions import Permission
 from gatehouse.inference.admission import PlanLimits
 from gatehouse.inference.errors import ModelLoading, ModelNotServable
 from gatehouse.inference.generation import Target
@@ -45,7 +44,7 @@ _PATIENT_CLIENTS = re.compile(
 _OTHERS_SECONDS = 20.0
 
 Result = TypeVar("Result")
-Runnable = Annotated[Repository, Depends(RepoGate(Permission.INFERENCE_RUN))]
+Runnable = Annotated[Repository, Depends(ModelGate())]
 
 
 class TaskNotSupported(ModelNotServable):
@@ -58,6 +57,7 @@ class ModelCall:
     """A request about one model. Built by `model_call` for each request.
 
     Attributes:
+        revision: Which version of the model; its main branch, unless the caller named another.
         headers: For the answer, good or bad; filled while the call goes on.
         meter: What the call took so far.
     """
@@ -66,6 +66,7 @@ class ModelCall:
     services: Services
     actor: Actor
     repository: Repository
+    revision: str = MAIN
     headers: dict[str, str] = field(default_factory=lambda: {"x-compute-type": "cpu"})
     meter: Meter = field(default_factory=Meter)
 
@@ -110,7 +111,7 @@ class ModelCall:
             raise
 
     async def find_model(self, body: dict[str, Any], *, is_stream: bool) -> Target:
-        """The model as its main branch has it now.
+        """The model as its branch has it now.
 
         Raises:
             ModelNotServable: Its task is another, or it has no weights that can be loaded.
@@ -160,7 +161,7 @@ class ModelCall:
 
     def _source(self) -> ModelSource:
         """Blocking: reads git and makes the model's folder if this commit has none."""
-        commit_oid = self.services.files.commit_oid(self.repository, "main")
+        commit_oid = self.services.files.commit_oid(self.repository, self.revision)
         info = self.services.infos.at(self.repository, commit_oid)
         if info.task not in (TEXT_GENERATION, None):
             raise TaskNotSupported(info.task, self.name)

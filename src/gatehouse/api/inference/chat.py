@@ -14,10 +14,11 @@ from gatehouse.api.inference.bodies import read_json_object
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths
+from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.chat import ChatJob, parse_chat
 
-router = APIRouter()
+router = APIRouter(route_class=InferenceRoute)
 
 _DONE = b"data: [DONE]\n\n"
 # They parse the terminator as JSON and raise after the last chunk.

@@ -1,13 +1,57 @@
-"""The ways in which clients write a model's address."""
+"""The ways in which clients write a model's address, each as one route.
+
+Newer clients that were led here by a proxy put `/hf-inference` in front; some encode the slash
+inside the id, add one at the end, or leave `/v1` out.
+"""
 
 from collections.abc import Sequence
 
-_MODEL = "/models/{namespace:name}/{name:name}"
+from starlette.convertors import Convertor, register_url_convertor
+
+_VERSION = "/v1/"
 
 
-def model_paths(rest: str, ends: Sequence[str] = ("", "/")) -> list[str]:
-    """Route paths for something below a model.
+class _Spelling(Convertor[str]):
+    """A part of an address that has no meaning of its own."""
 
-    Newer clients that were led here by a proxy put `/hf-inference` in front; some add a slash.
-    """
-    return [f"{prefix}{_MODEL}{rest}{end}" for prefix in ("", "/hf-inference") for end in ends]
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class _ProxyConvertor(_Spelling):
+    regex = r"(?:(?:api/inference-proxy/)?hf-inference/)?"
+
+
+class _SlashConvertor(_Spelling):
+    regex = r"/|%2F"
+
+
+class _VersionConvertor(_Spelling):
+    regex = r"(?:v1/)?"
+
+
+class _EndConvertor(_Spelling):
+    regex = r"/?"
+
+
+# At import, because a route is compiled when its decorator runs.
+register_url_convertor("proxy", _ProxyConvertor())
+register_url_convertor("slash", _SlashConvertor())
+register_url_convertor("version", _VersionConvertor())
+register_url_convertor("end", _EndConvertor())
+MODEL = "{namespace:name}{slash:slash}{name:name}"
+
+
+def model_paths(rest: str, ends: Sequence[str] = ("{end:end}",)) -> list[str]:
+    """Route paths for something below a model, such as `/generate`."""
+    if rest.startswith(_VERSION):
+        rest = "/{version:version}" + rest.removeprefix(_VERSION)
+    return [f"/{{proxy:proxy}}models/{MODEL}{rest}{end}" for end in ends]
+
+
+def root_paths(rest: str) -> list[str]:
+    """Route paths for something that names its model elsewhere."""
+    return [rest + "{end:end}"]

@@ -1,0 +1,56 @@
+"""A body that is read once and asked twice: the gate looks for a model's name, the handler for all.
+
+Bytes first, so that a caller may send JSON under any label.
+"""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from gatehouse.core.errors import Invalid
+from gatehouse.http.bodies import read_body
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+
+
+class BodyInvalid(Invalid):
+    """The body is not what this route takes."""
+
+
+async def body_of(request: Request) -> bytes:
+    """The whole body; the second call gives the same again.
+
+    Raises:
+        TooLarge: It is over 2 MiB.
+    """
+    if not hasattr(request.state, "whole_body"):
+        request.state.whole_body = await read_body(request, MAX_BODY_BYTES)
+    body = request.state.whole_body
+    assert isinstance(body, bytes)
+    return body
+
+
+def decode_json(data: bytes) -> Any:
+    """Any JSON value.
+
+    Raises:
+        BodyInvalid: It is not JSON, or nested so deeply that nobody means it.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise BodyInvalid(f"The body is not JSON: {error}.") from error
+
+
+async def json_object_of(request: Request) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        BodyInvalid: It is something else.
+        TooLarge: It is over 2 MiB.
+    """
+    value = decode_json(await body_of(request))
+    if not isinstance(value, dict):
+        raise BodyInvalid("The body must be a JSON object.")
+    return value

@@ -5,11 +5,17 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from gatehouse.engines.base import GenerationRequest, SequenceOutput
+from gatehouse.engines.base import GenerationRequest, SequenceOutput, TextPrompt
 from gatehouse.inference.chat import ChatCompletions, parse_chat
-from gatehouse.inference.errors import GenerationRefused, HostLost, ValidationFailed
+from gatehouse.inference.errors import (
+    GenerationFailed,
+    GenerationRefused,
+    HostLost,
+    ValidationFailed,
+)
 from gatehouse.inference.generation import Target, TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.messages import ModelSource
@@ -142,6 +148,30 @@ async def test_prompt_over_the_context_is_a_validation_error(
         await generation.run(target, job("x " * 100), as_list=True)
     assert refused.value.error_type == "validation"
     assert refused.value.message.startswith("Input validation error: `inputs` must have less than")
+
+
+@pytest.mark.parametrize("truncate", [0, 128, 1000])
+async def test_truncate_is_bounded_by_the_context(
+    generation: TextGeneration, target: Target, truncate: int
+) -> None:
+    sentence = "`truncate` must be strictly positive and less than 127. Given: "
+    with pytest.raises(ValidationFailed, match=sentence):
+        await generation.run(target, job(truncate=truncate), as_list=True)
+
+
+async def test_first_failure_ends_the_other_sequences(target: Target) -> None:
+    class Broken(TextGeneration):
+        async def outputs(
+            self, target: Target, request: GenerationRequest
+        ) -> AsyncGenerator[SequenceOutput]:
+            if request.max_new_tokens == 2:
+                raise GenerationFailed("broken")
+            await anyio.sleep_forever()
+            yield SequenceOutput(1)
+
+    requests = [GenerationRequest(TextPrompt("a"), max_new_tokens=n) for n in range(1, 4)]
+    with pytest.raises(GenerationFailed):
+        await Broken(ModelHosts(Path("unused"))).sequences(target, requests)
 
 
 async def test_lost_host_is_asked_once_more_unless_it_had_begun(target: Target) -> None:

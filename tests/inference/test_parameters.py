@@ -4,12 +4,19 @@ from typing import Any
 
 import pytest
 
-from gatehouse.engines.base import SamplingParams, TextPrompt
+from gatehouse.engines.base import Grammar, GrammarKind, SamplingParams, TextPrompt
 from gatehouse.inference.errors import ValidationFailed
-from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
+from gatehouse.inference.parameters import (
+    ConversationalRemoved,
+    RouteDefaults,
+    TextGenerationJob,
+    parse_text_generation,
+)
 
 ROUTE = RouteDefaults(max_new_tokens=20, return_full_text=True)
 CAP = 1000
+SCHEMA = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {}}}
+SCHEMA_TEXT = '{"type":"object","properties":{"b":{"type":"integer"},"a":{}}}'
 
 
 def parse(parameters: Any = None, *, is_stream: bool = False, **body: Any) -> TextGenerationJob:
@@ -99,7 +106,14 @@ def test_everything_lands_where_it_belongs() -> None:
         ({"max_new_tokens": 1001}, "`max_new_tokens` must be <= 1000 on your plan. Given: 1001"),
         ({"stop": list("abcde")}, "`stop` supports up to 4 stop sequences. Given: 5"),
         ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
-        ({"grammar": {"type": "json", "value": {}}}, "grammar is not supported"),
+        ({"adapter_id": "x"}, "`adapter_id` names no adapter of this model"),
+        ({"grammar": {"type": "json", "value": 3}}, "grammar is not supported"),
+        (
+            {"grammar": {"type": "json", "value": {}}},
+            "grammar is not valid: Grammar must have a 'properties' field",
+        ),
+        # The grammar is looked at last.
+        ({"grammar": {"type": "json", "value": 3}, "top_n_tokens": 9}, "`top_n_tokens` must be"),
         # The first broken rule wins.
         ({"max_new_tokens": 0, "top_p": 2, "temperature": -1}, "`temperature` must be"),
     ],
@@ -113,7 +127,7 @@ def test_refusals_use_the_sentences_that_clients_know(
     assert refused.value.error_type == "validation"
 
 
-@pytest.mark.parametrize("inputs", ["", [], [""], None, 3, {"text": "x"}, ["a", 1], ["a"] * 5])
+@pytest.mark.parametrize("inputs", ["", [], [""], None, 3, {"x": "x"}, ["a", 1], ["a"] * 5])
 def test_inputs_must_be_text(inputs: Any) -> None:
     with pytest.raises(ValidationFailed, match=r"`inputs`|batch size"):
         parse(inputs=inputs)
@@ -137,8 +151,13 @@ def test_inputs_must_be_text(inputs: Any) -> None:
         {"stop": ["x" * 2000]},
         {"max_time": 121},
         {"num_return_sequences": 11},
-        {"watermark": True},
-        {"truncate": 0},
+        {"watermark": 1},
+        {"truncate": "all"},
+        {"best_of": 10**6},
+        {"seed": 2**80},
+        {"max_new_tokens": 2**31},
+        {"top_p": 1e-400},
+        {"grammar": "json"},
     ],
 )
 def test_wrong_types_and_ranges_are_refused(parameters: Any) -> None:
@@ -162,6 +181,63 @@ def test_wrong_types_and_ranges_are_refused(parameters: Any) -> None:
 def test_what_cannot_be_streamed_is_refused(parameters: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationFailed, match=sentence):
         parse(parameters, is_stream=True)
+
+
+def test_watermark_is_accepted_and_changes_nothing() -> None:
+    assert parse({"watermark": True}) == parse({})
+
+
+@pytest.mark.parametrize(
+    ("sent", "grammar"),
+    [
+        ({"type": "regex", "value": "a+"}, Grammar(GrammarKind.REGEX, "a+")),
+        ({"type": "json_object"}, Grammar(GrammarKind.JSON_OBJECT)),
+        ({"type": "json", "value": SCHEMA}, Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT)),
+        ({"type": "json_object", "value": SCHEMA}, Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT)),
+        ({"type": "json", "value": SCHEMA_TEXT}, Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT)),
+        (
+            {"type": "json_schema", "value": {"name": "x", "schema": SCHEMA}},
+            Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT),
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+            Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT),
+        ),
+        ({"type": "text"}, None),
+    ],
+)
+def test_grammars_are_read_in_every_form(sent: dict[str, Any], grammar: Grammar | None) -> None:
+    assert parse({"grammar": sent}).request.grammar == grammar
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [],
+        {},
+        {"type": "lark", "value": "x"},
+        {"type": "regex"},
+        {"type": "regex", "value": {}},
+        {"type": "json", "value": "{"},
+        {"type": "json", "value": "[" * 100_000},
+        {"type": "json_schema", "value": {"name": "x"}},
+        {"type": "json_schema", "value": []},
+    ],
+)
+def test_what_is_no_grammar_is_refused(sent: Any) -> None:
+    with pytest.raises(ValidationFailed, match=r"grammar is not"):
+        parse({"grammar": sent})
+
+
+def test_conversations_of_the_old_task_are_told_where_to_go() -> None:
+    with pytest.raises(ConversationalRemoved, match="chat/completions"):
+        parse(inputs={"text": "hi", "past_user_inputs": []})
+
+
+def test_only_one_prompt_can_be_streamed() -> None:
+    assert parse(inputs=["a"], is_stream=True).is_batch
+    with pytest.raises(ValidationFailed, match="`inputs` must be a string when streaming"):
+        parse(inputs=["a", "b"], is_stream=True)
 
 
 def test_max_length_counts_the_prompt() -> None:

@@ -24,7 +24,7 @@ class ModelLoading(Unavailable):
     """The model is on its way into memory.
 
     Attributes:
-        estimated_time: Seconds until it may be ready: a guess from its size.
+        estimated_time: Seconds until it may be ready, by what loading took before.
     """
 
     def __init__(self, model: str, estimated_time: float) -> None:
@@ -32,11 +32,21 @@ class ModelLoading(Unavailable):
         self.estimated_time = estimated_time
 
 
+class ModelTimedOut(Unavailable):
+    """The model was not ready within the longest time that a caller may ask for."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Model {model} time out")
+
+
 class HostLost(Unavailable):
-    """The process that ran the model has gone; asking again loads the model again."""
+    """The process that ran the model has gone; asking again loads the model again.
+
+    The sentence is text-generation-inference's, for a sequence that was not finished.
+    """
 
     def __init__(self) -> None:
-        super().__init__("The process that runs the model has gone. Please try again.")
+        super().__init__("Incomplete generation")
 
 
 class SupervisorAbsent(Unavailable):
@@ -80,3 +90,12 @@ class ModelOverloaded(Limited):
 
     def __init__(self) -> None:
         super().__init__("Model is overloaded", retry_after=2)
+
+
+class SuffixNotSupported(Invalid):
+    """The model has no format for filling in the middle."""
+
+    error_type = "suffix not supported"
+
+    def __init__(self) -> None:
+        super().__init__("Suffix is not supported and can be achieved by preprocessing the prompt.")

@@ -3,30 +3,37 @@
 Knows models as folders and callers not at all: gates, plans and caches come before it.
 """
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import anyio
 import msgspec
 
+from gatehouse.core.errors import GatehouseError
 from gatehouse.engines.base import (
-    Finish,
-    GeneratedToken,
     GenerationRequest,
-    ScoredToken,
+    InfillPrompt,
+    ModelDescription,
     SequenceOutput,
-    Start,
     TextPrompt,
 )
-from gatehouse.inference.errors import HostLost
+from gatehouse.inference.errors import HostLost, SuffixNotSupported, ValidationFailed
 from gatehouse.inference.held_model import HeldModel
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.messages import ModelSource
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import TextGenerationJob
+from gatehouse.inference.sequences import GeneratedSequence
+from gatehouse.inference.token_shapes import stream_details, token_event, whole_details
+
+Item = TypeVar("Item")
 
 _SEEDS = 2**64
+# Of one request's sequences, so that others get a turn between them.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +55,6 @@ class Target:
     meter: Meter
     wait_seconds: float
     may_load: bool = True
-
-
-@dataclass(slots=True)
-class GeneratedSequence:
-    """A whole sequence, put together from its steps."""
-
-    tokens: list[GeneratedToken] = field(default_factory=list)
-    start: Start | None = None
-    finish: Finish | None = None
-
-    def add(self, output: SequenceOutput) -> None:
-        self.tokens.extend(output.tokens)
-        self.start = output.start or self.start
-        self.finish = output.finish
-
-    @property
-    def text(self) -> str:
-        return "".join(generated.piece for generated in self.tokens)
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return self.start.num_prompt_tokens if self.start else 0
-
-    @property
-    def mean_logprob(self) -> float:
-        scores = [generated.token.logprob or 0.0 for generated in self.tokens]
-        return sum(scores) / len(scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +105,34 @@ class TextGeneration:
                 sequence.add(output)
         return sequence
 
+    async def sequences(
+        self, target: Target, requests: Sequence[GenerationRequest]
+    ) -> list[GeneratedSequence]:
+        """Whole sequences in the order of their requests, a few at a time.
+
+        The first that fails ends the others. Raises as `outputs` does.
+        """
+        if len(requests) == 1:
+            return [await self.sequence(target, requests[0])]
+        found = [GeneratedSequence() for _ in requests]
+        errors: list[GatehouseError] = []
+        limiter = anyio.CapacityLimiter(_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+
+            async def fill(place: int) -> None:
+                try:
+                    async with limiter:
+                        found[place] = await self.sequence(target, requests[place])
+                except GatehouseError as error:
+                    errors.append(error)
+                    tasks.cancel_scope.cancel()
+
+            for place in range(len(requests)):
+                tasks.start_soon(fill, place)
+        if errors:
+            raise errors[0]
+        return found
+
     async def run(self, target: Target, job: TextGenerationJob, *, as_list: bool) -> Answer:
         """The answer to a job that is not streamed.
 
@@ -133,17 +141,21 @@ class TextGeneration:
             job: What to generate.
             as_list: One prompt's answer is a list of one, as on `/models/{id}`.
         """
-        answers = []
-        sequences: list[GeneratedSequence] = []
-        for prompt in job.prompts:
-            found = [
-                await self._best(target, job, prompt, number) for number in range(job.num_sequences)
-            ]
-            sequences += [sequence for group in found for sequence in group]
-            answers.append([_answer(job, prompt, group) for group in found])
-        body: Any = answers if job.is_batch else answers[0]
-        if not job.is_batch and not as_list:
-            body = answers[0][0]
+        requests = [
+            _nth_request(job, prompt, number)
+            for prompt in job.prompts
+            for number in range(job.num_sequences)
+            for _ in range(job.best_of)
+        ]
+        sequences = await self.sequences(target, requests)
+        groups = batched(sequences, job.best_of)
+        prompts = (prompt for prompt in job.prompts for _ in range(job.num_sequences))
+        answers = [
+            _answer(job, prompt, group) for prompt, group in zip(prompts, groups, strict=True)
+        ]
+        body: Any = batched(answers, job.num_sequences)
+        if not job.is_batch:
+            body = answers if as_list else answers[0]
         return Answer(
             body,
             sum(sequence.num_prompt_tokens for sequence in sequences),
@@ -157,10 +169,15 @@ class TextGeneration:
         sequence = GeneratedSequence()
         async with aclosing(self.outputs(target, job.request)) as outputs:
             async for output in outputs:
+                index = len(sequence.tokens)
                 sequence.add(output)
                 for generated in output.tokens:
-                    is_last = output.is_last and generated is output.tokens[-1]
-                    yield _event(job, sequence, generated, is_last=is_last)
+                    index += 1
+                    event = token_event(index, generated)
+                    if output.is_last and index == len(sequence.tokens):
+                        event["generated_text"] = _full_text(job, job.prompts[0], sequence)
+                        event["details"] = stream_details(sequence) if job.with_details else None
+                    yield event
 
     def hold(self, target: Target) -> AbstractAsyncContextManager[HeldModel]:
         """The target's model, for more than one question. See `ModelProvider.hold`."""
@@ -169,20 +186,40 @@ class TextGeneration:
     async def _attempt(
         self, target: Target, request: GenerationRequest
     ) -> AsyncGenerator[SequenceOutput]:
-        async with self.hold(target) as model, aclosing(model.generate(request)) as outputs:
-            async for output in outputs:
-                target.meter.record(output)
-                yield output
+        meter = target.meter
+        submitted = meter.submit()
+        async with self.hold(target) as model:
+            held_after = time.perf_counter() - submitted
+            meter.device = model.description.device
+            _check_fits(request, model.description)
+            async with aclosing(model.generate(request)) as outputs:
+                async for output in outputs:
+                    meter.record(output, held_after)
+                    yield output
 
-    async def _best(
-        self, target: Target, job: TextGenerationJob, prompt: str, number: int
-    ) -> list[GeneratedSequence]:
-        """`best_of` sequences, the likeliest first."""
-        sequences = [
-            await self.sequence(target, _nth_request(job, prompt, number))
-            for _ in range(job.best_of)
-        ]
-        return sorted(sequences, key=lambda sequence: -sequence.mean_logprob)
+
+def batched(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """Runs of `size` items each."""
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _check_fits(request: GenerationRequest, description: ModelDescription) -> None:
+    """What only somebody who knows the model can check.
+
+    Raises:
+        ValidationFailed: `truncate` is out of range.
+        SuffixNotSupported: The model cannot fill in the middle.
+    """
+    prompt = request.prompt
+    if isinstance(prompt, InfillPrompt) and not description.can_infill:
+        raise SuffixNotSupported
+    if isinstance(prompt, TextPrompt) and prompt.truncate is not None:
+        largest = description.context_length - 1
+        if not 0 < prompt.truncate <= largest:
+            raise ValidationFailed(
+                f"`truncate` must be strictly positive and less than {largest}. "
+                f"Given: {prompt.truncate}"
+            )
 
 
 def _nth_request(job: TextGenerationJob, prompt: str, number: int) -> GenerationRequest:
@@ -200,72 +237,18 @@ def _nth_request(job: TextGenerationJob, prompt: str, number: int) -> Generation
 def _answer(
     job: TextGenerationJob, prompt: str, sequences: list[GeneratedSequence]
 ) -> dict[str, Any]:
-    best = sequences[0]
+    """The likeliest of some sequences, and in its details the others."""
+    best, *others = sorted(sequences, key=lambda sequence: -sequence.mean_logprob)
     answer: dict[str, Any] = {"generated_text": _full_text(job, prompt, best)}
     if job.with_details:
-        answer["details"] = details = _details(best)
-        if job.best_of > 1:
+        answer["details"] = details = whole_details(best)
+        if others:
             details["best_of_sequences"] = [
-                {"generated_text": _full_text(job, prompt, other)} | _details(other)
-                for other in sequences[1:]
+                {"generated_text": _full_text(job, prompt, other)} | whole_details(other)
+                for other in others
             ]
     return answer
 
 
-def _details(sequence: GeneratedSequence) -> dict[str, Any]:
-    assert sequence.start is not None
-    assert sequence.finish is not None
-    details: dict[str, Any] = {
-        "finish_reason": sequence.finish.reason,
-        "generated_tokens": sequence.finish.num_generated_tokens,
-        "seed": sequence.start.seed,
-        "prefill": [
-            {"id": token.id, "text": token.text, "logprob": token.logprob}
-            for token in sequence.start.prompt_tokens
-        ],
-        "tokens": [_generated(generated) for generated in sequence.tokens],
-    }
-    if any(generated.top for generated in sequence.tokens):
-        details["top_tokens"] = [
-            [_scored(token) for token in generated.top] for generated in sequence.tokens
-        ]
-    return details
-
-
-def _event(
-    job: TextGenerationJob, sequence: GeneratedSequence, generated: GeneratedToken, *, is_last: bool
-) -> dict[str, Any]:
-    event: dict[str, Any] = {"index": len(sequence.tokens), "token": _generated(generated)}
-    if generated.top:
-        event["top_tokens"] = [_scored(token) for token in generated.top]
-    event |= {"generated_text": None, "details": None}
-    if is_last:
-        assert sequence.finish is not None
-        event["generated_text"] = _full_text(job, job.prompts[0], sequence)
-        if job.with_details:
-            event["details"] = {
-                "finish_reason": sequence.finish.reason,
-                "generated_tokens": sequence.finish.num_generated_tokens,
-                "seed": sequence.start.seed if sequence.start else None,
-                "input_length": sequence.num_prompt_tokens,
-            }
-    return event
-
-
 def _full_text(job: TextGenerationJob, prompt: str, sequence: GeneratedSequence) -> str:
     return prompt + sequence.text if job.return_full_text else sequence.text
-
-
-def _generated(generated: GeneratedToken) -> dict[str, Any]:
-    """Texts of the tokens that are not special join to the continuation."""
-    token = generated.token
-    return _scored(token) | {"text": token.text if token.special else generated.piece}
-
-
-def _scored(token: ScoredToken) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "text": token.text,
-        "logprob": token.logprob,
-        "special": token.special,
-    }

@@ -13,21 +13,37 @@ class Meter:
     Attributes:
         num_prompt_tokens: Of all prompts that were run.
         num_generated_tokens: Of all sequences so far.
-        queue_seconds: The longest that one of its sequences waited for its first step.
+        queue_seconds: The longest that one of its sequences waited: for the model, and then for its
+            first step.
         started: Seconds of the monotonic clock.
+        submitted: When the first of its sequences was handed on; None before that.
         first_token: When the first token came; None before that.
+        is_cached: Whether a kept answer served the call.
+        device: What the model runs on: `cpu` or `gpu`.
     """
 
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
     queue_seconds: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    submitted: float | None = None
     first_token: float | None = None
+    is_cached: bool = False
+    device: str = "cpu"
 
-    def record(self, output: SequenceOutput) -> None:
+    def submit(self) -> float:
+        """Note that a sequence is handed on; returns when that was."""
+        now = time.perf_counter()
+        if self.submitted is None:
+            self.submitted = now
+        return now
+
+    def record(self, output: SequenceOutput, held_after_seconds: float = 0.0) -> None:
+        """Count one step of a sequence that waited so long for its model."""
         if output.start is not None:
             self.num_prompt_tokens += output.start.num_prompt_tokens
-            self.queue_seconds = max(self.queue_seconds, output.start.waited_seconds)
+            waited = held_after_seconds + output.start.waited_seconds
+            self.queue_seconds = max(self.queue_seconds, waited)
         self.num_generated_tokens += len(output.tokens)
         if output.tokens and self.first_token is None:
             self.first_token = time.perf_counter()
@@ -35,3 +51,8 @@ class Meter:
     @property
     def total_seconds(self) -> float:
         return time.perf_counter() - self.started
+
+    @property
+    def validation_seconds(self) -> float:
+        """From the call to its first sequence: reading the body, the plan, the model's files."""
+        return (self.submitted or self.started) - self.started

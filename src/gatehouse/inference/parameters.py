@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from gatehouse.core.errors import Invalid
 from gatehouse.engines.base import GenerationRequest, SamplingParams, TextPrompt
 from gatehouse.inference.errors import ValidationFailed
+from gatehouse.inference.grammars import read_grammar
 from gatehouse.inference.json_fields import Fields
 
 MAX_BEST_OF = 2
@@ -22,6 +24,17 @@ MAX_BATCH = 4
 MAX_RETURN_SEQUENCES = 10
 MAX_SECONDS = 120
 _UNSIGNED_64 = 2**64
+_CONVERSATIONAL_KEYS = frozenset({"text", "past_user_inputs", "generated_responses"})
+
+
+class ConversationalRemoved(Invalid):
+    """The body is one of the `conversational` task, which is no more."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "`inputs` must be a string. The task `conversational` is gone: send `messages` to "
+            "`/v1/chat/completions`."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +108,11 @@ def parse_text_generation(
     sampling = _with_seed(fields, sampling, best_of)
     num_top_tokens = _top_n_tokens(fields)
     prompts = _prompts(body)
+    fields.boolean("watermark")  # accepted, and without effect
+    if fields.raw("adapter_id") is not None:
+        raise ValidationFailed("`adapter_id` names no adapter of this model")
     request = GenerationRequest(
-        prompt=TextPrompt(prompts[0], _truncate(fields)),
+        prompt=TextPrompt(prompts[0], fields.integer("truncate")),
         sampling=sampling,
         max_new_tokens=max_new_tokens or min(defaults.max_new_tokens, max_new_tokens_cap),
         fit_to_context=max_new_tokens is None,
@@ -105,16 +121,19 @@ def parse_text_generation(
         stop=stop,
         num_top_tokens=num_top_tokens,
         prompt_details=prompt_details,
+        grammar=read_grammar(fields.raw("grammar")),
         priority=priority,
     )
     if request.max_total_tokens is not None and max_new_tokens is None:
         request = _by_total_length(request, max_new_tokens_cap)
-    _refuse_unsupported(fields)
     full_text = fields.boolean("return_full_text", default=defaults.return_full_text)
+    is_batch = isinstance(body["inputs"], list)
+    if is_stream and len(prompts) > 1:
+        raise ValidationFailed("`inputs` must be a string when streaming tokens")
     return TextGenerationJob(
         prompts=prompts,
         request=request,
-        is_batch=isinstance(body["inputs"], list),
+        is_batch=is_batch,
         num_sequences=_num_sequences(fields, is_stream=is_stream),
         best_of=best_of,
         return_full_text=full_text,
@@ -220,6 +239,8 @@ def _top_n_tokens(fields: Fields) -> int:
 
 def _prompts(body: Mapping[str, Any]) -> tuple[str, ...]:
     inputs = body.get("inputs")
+    if isinstance(inputs, Mapping) and inputs.keys() & _CONVERSATIONAL_KEYS:
+        raise ConversationalRemoved
     prompts = inputs if isinstance(inputs, list) else [inputs]
     if inputs is None or not all(isinstance(prompt, str) for prompt in prompts):
         raise ValidationFailed("`inputs` must be a string")
@@ -228,13 +249,6 @@ def _prompts(body: Mapping[str, Any]) -> tuple[str, ...]:
     if len(prompts) > MAX_BATCH:
         raise ValidationFailed(f"batch size {len(prompts)} > maximum batch size {MAX_BATCH}")
     return tuple(prompts)
-
-
-def _truncate(fields: Fields) -> int | None:
-    value = fields.integer("truncate")
-    if value is not None and value <= 0:
-        raise ValidationFailed(f"`truncate` must be strictly positive. Given: {value}")
-    return value
 
 
 def _max_seconds(fields: Fields) -> float | None:
@@ -260,12 +274,3 @@ def _num_sequences(fields: Fields, *, is_stream: bool) -> int:
     if is_stream and value != 1:
         raise ValidationFailed("`num_return_sequences` != 1 is not supported when streaming tokens")
     return value
-
-
-def _refuse_unsupported(fields: Fields) -> None:
-    if fields.raw("grammar") is not None:
-        raise ValidationFailed("grammar is not supported")
-    if fields.boolean("watermark"):
-        raise ValidationFailed("`watermark` is not supported")
-    if fields.raw("adapter_id") is not None:
-        raise ValidationFailed("`adapter_id` is not supported")

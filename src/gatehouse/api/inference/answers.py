@@ -15,10 +15,12 @@ from gatehouse.inference.errors import (
     ModelLoading,
     ModelNotServable,
     ModelOverloaded,
+    SuffixNotSupported,
     ValidationFailed,
 )
 
 _RETRY_SECONDS = 5
+_SHORT_SECONDS = 60
 
 
 def json_answer(content: Any, headers: dict[str, str], status: int = 200) -> Response:
@@ -30,9 +32,9 @@ def json_answer(content: Any, headers: dict[str, str], status: int = 200) -> Res
 def rate_limit_headers(allowance: Allowance) -> dict[str, str]:
     """draft-ietf-httpapi-ratelimit-headers, in the form that `huggingface_hub` parses."""
     return {
-        "RateLimit": f'"inference";r={allowance.remaining};t={allowance.reset_seconds}',
+        "RateLimit": f'"{allowance.name}";r={allowance.remaining};t={allowance.reset_seconds}',
         "RateLimit-Policy": (
-            f'"fixed window";"inference";q={allowance.limit};w={allowance.window_seconds}'
+            f'"fixed window";"{allowance.name}";q={allowance.limit};w={allowance.window_seconds}'
         ),
     }
 
@@ -56,6 +58,9 @@ def error_answer(error: GatehouseError, headers: dict[str, str]) -> Response:
         headers["X-Error-Code"] = error.code
     if isinstance(error, RateLimited):
         headers |= rate_limit_headers(error.allowance)
+        if error.retry_after > _SHORT_SECONDS:
+            # OpenAI's clients would try twice more.
+            headers["x-should-retry"] = "false"
     if isinstance(error, Limited):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, Unavailable) and status == 503:
@@ -66,7 +71,7 @@ def error_answer(error: GatehouseError, headers: dict[str, str]) -> Response:
 def _status(error: GatehouseError) -> int:
     if isinstance(error, ModelNotServable):
         return 400
-    if isinstance(error, ValidationFailed | GenerationRefused):
+    if isinstance(error, ValidationFailed | GenerationRefused | SuffixNotSupported):
         return 422
     if isinstance(error, GenerationFailed):
         return 424
@@ -80,6 +85,6 @@ def _error_type(error: GatehouseError) -> str | None:
     if isinstance(error, HostLost):
         return "incomplete_generation"
     typed = ValidationFailed | GenerationRefused | GenerationFailed | ModelOverloaded
-    if isinstance(error, typed):
+    if isinstance(error, typed | SuffixNotSupported):
         return error.error_type
     return None

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.anyio
 class Heard:
     failures: list[tuple[int, HostFailed]] = field(default_factory=list)
 
+    def on_started(self, host_id: int, pid: int) -> None:
+        raise AssertionError(host_id, pid)
+
     def on_ready(self, host_id: int, ready: HostReady) -> None:
         raise AssertionError(host_id, ready)
 

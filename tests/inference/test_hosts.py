@@ -23,7 +23,8 @@ from gatehouse.inference.errors import (
     ModelTooLarge,
     SupervisorAbsent,
 )
-from gatehouse.inference.hosts import HeldHost, ModelHosts
+from gatehouse.inference.host_connection import HeldHost
+from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.messages import ModelSource
 
 pytestmark = pytest.mark.anyio
@@ -151,7 +152,7 @@ async def test_host_that_dies_takes_nobody_with_it(supervisor_path: Path, tiny_l
 async def test_without_a_supervisor_the_answer_is_clear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatehouse.inference.hosts._CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("gatehouse.inference.supervisor_link._CONNECT_SECONDS", 0.1)
     async with ModelHosts(tmp_path / "nobody.sock") as hosts:
         with pytest.raises(SupervisorAbsent):
             async with hosts.hold(source(tmp_path), LONG):

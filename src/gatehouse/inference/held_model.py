@@ -11,6 +11,7 @@ from gatehouse.engines.base import (
     SequenceOutput,
     TokenizedPrompt,
 )
+from gatehouse.inference.messages import NOBODY, Claim
 
 Source = TypeVar("Source", contravariant=True)
 
@@ -41,7 +42,12 @@ class ModelProvider(Protocol[Source]):
     """Where models of one kind of source are held."""
 
     def hold(
-        self, source: Source, wait_seconds: float, *, may_load: bool = True
+        self,
+        source: Source,
+        wait_seconds: float,
+        *,
+        may_load: bool = True,
+        claim: Claim = NOBODY,
     ) -> AbstractAsyncContextManager[HeldModel]:
         """Hold on to a model, making it ready first if it is not.
 
@@ -49,9 +55,12 @@ class ModelProvider(Protocol[Source]):
             source: Which model.
             wait_seconds: How long to wait for it. What was begun goes on when the wait is over.
             may_load: Whether to make it ready at all.
+            claim: Who is counted for it, and how much they may have under way.
 
         Raises:
             ModelLoading: It is not ready yet, or not loaded and may not be.
+            ModelTimedOut: It is not ready after the longest wait that a caller may ask for.
+            TooManyAtOnce: The caller has enough under way.
             ModelTooLarge: It can never be loaded here.
             ModelNotServable: It cannot be run; the message says why.
             HostLost: What should run it died meanwhile.

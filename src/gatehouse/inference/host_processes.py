@@ -1,6 +1,6 @@
 """Host processes, as the supervisor sees them: started by a fork server, ended by hanging up.
 
-Knows nothing of memory, leases or workers.
+Knows nothing of leases or workers.
 """
 
 import logging
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -17,9 +18,10 @@ from anyio.abc import TaskGroup
 
 from gatehouse.engines.messages import (
     ForkHost,
+    ForkServerReady,
     FromForkServer,
-    HostExited,
     HostFailed,
+    HostForked,
     HostReady,
     HostToSupervisor,
     KillHost,
@@ -29,20 +31,30 @@ from gatehouse.engines.process import compute_environment
 
 _PACKET_BYTES = 65536
 _RESTART_DELAY_SECONDS = 1.0
+# For importing torch and transformers, before it was done once.
+_STARTUP_SECONDS = 6.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class HostEnded:
-    """A host is gone, for whatever reason; its number is not used again."""
+    """A host is gone, for whatever reason; its number is not used again.
+
+    Attributes:
+        status: See `HostExited`.
+        is_its_fault: False if it went with the fork server.
+    """
 
     host_id: int
     status: int
+    is_its_fault: bool = True
 
 
 class HostListener(Protocol):
     """Who is told about hosts, on the event loop. Each host ends exactly once."""
+
+    def on_started(self, host_id: int, pid: int) -> None: ...
 
     def on_ready(self, host_id: int, ready: HostReady) -> None: ...
 
@@ -58,6 +70,10 @@ class HostProcesses(Protocol):
 
     def end(self, host_id: int) -> None: ...
 
+    def startup_seconds(self) -> float:
+        """How long until a host can be started, by experience; 0 if one can be now."""
+        ...
+
 
 @dataclass(eq=False)
 class ForkedHosts:
@@ -67,6 +83,10 @@ class ForkedHosts:
     listener: HostListener
     _controls: dict[int, socket.socket] = field(default_factory=dict)
     _server: socket.socket | None = None
+    _pending: list[tuple[ForkHost, socket.socket]] = field(default_factory=list)
+    _is_ready: bool = False
+    _started_at: float = field(default_factory=anyio.current_time)
+    _startup_seconds: float = _STARTUP_SECONDS
 
     async def run(self) -> None:
         """Keep a fork server running until cancelled; every host ends with it."""
@@ -75,34 +95,48 @@ class ForkedHosts:
             ours.setblocking(False)
             process = _start_fork_server(theirs)
             theirs.close()
-            self._server = ours
+            self._server, self._started_at = ours, anyio.current_time()
+            self._send_pending()
             try:
                 await self._listen_to(ours)
             finally:
-                self._server = None
+                self._server, self._is_ready = None, False
                 ours.close()
                 _reap(process)
             # Its children died with it: the system saw to that.
-            for host_id in list(self._controls):
-                self._close(host_id)
-                self.listener.on_ended(HostEnded(host_id, -1))
+            for host_id in self._controls.keys() - {order.host_id for order, _ in self._pending}:
+                self._forget(host_id)
             await anyio.sleep(_RESTART_DELAY_SECONDS)
 
     def start(self, order: ForkHost) -> None:
         """Order a host. The listener hears when it is ready, or what became of it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        with theirs:
-            self._controls[order.host_id] = ours
-            if not self._order(order, theirs):
-                self.listener.on_ended(HostEnded(order.host_id, -1))
-                self._close(order.host_id)
-                return
+        self._controls[order.host_id] = ours
+        self._pending.append((order, theirs))
         self.task_group.start_soon(self._listen_to_host, order.host_id, ours)
+        self._send_pending()
 
     def end(self, host_id: int) -> None:
         """Kill a host that is still there. The listener hears when it is gone."""
+        for order, theirs in self._pending:
+            if order.host_id == host_id:
+                self._pending.remove((order, theirs))
+                theirs.close()
+                self._forget(host_id)
+                return
         self._order(KillHost(host_id))
+
+    def startup_seconds(self) -> float:
+        if self._is_ready:
+            return 0.0
+        return max(0.0, self._startup_seconds - (anyio.current_time() - self._started_at))
+
+    def _send_pending(self) -> None:
+        """Pass on what was ordered; what cannot be taken waits for the next fork server."""
+        while self._pending and self._order(*self._pending[0]):
+            _, theirs = self._pending.pop(0)
+            theirs.close()
 
     def _order(self, order: ToForkServer, *sockets: socket.socket) -> bool:
         if self._server is None:
@@ -117,7 +151,13 @@ class ForkedHosts:
     async def _listen_to(self, server: socket.socket) -> None:
         while packet := await _receive(server):
             message: FromForkServer = msgspec.msgpack.decode(packet, type=FromForkServer)
-            if isinstance(message, HostExited) and message.host_id in self._controls:
+            self._send_pending()
+            if isinstance(message, ForkServerReady):
+                self._is_ready = True
+                self._startup_seconds = anyio.current_time() - self._started_at
+            elif isinstance(message, HostForked):
+                self.listener.on_started(message.host_id, message.pid)
+            elif message.host_id in self._controls:
                 self._read_last_word(message.host_id)
                 self._close(message.host_id)
                 self.listener.on_ended(HostEnded(message.host_id, message.status))
@@ -150,10 +190,24 @@ class ForkedHosts:
         else:
             self.listener.on_failed(host_id, message)
 
+    def _forget(self, host_id: int) -> None:
+        """A host that is gone through no fault of its own."""
+        self._close(host_id)
+        self.listener.on_ended(HostEnded(host_id, -1, is_its_fault=False))
+
     def _close(self, host_id: int) -> None:
         control = self._controls.pop(host_id)
         anyio.notify_closing(control)
         control.close()
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process takes, files that are mapped included; 0 if it has gone (Linux)."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _start_fork_server(control: socket.socket) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ class ModelSource(msgspec.Struct, frozen=True):
         name: What people call it, for messages.
         folder: Where its files lie.
         weight_bytes: Size of its weights on disk.
+        cache_bytes: What its key-value cache may grow to, as far as its configuration tells.
     """
 
     key: str
@@ -23,13 +24,31 @@ class ModelSource(msgspec.Struct, frozen=True):
     folder: str
     weight_bytes: int
     engine: EngineName = EngineName.TEXT_GENERATION
+    cache_bytes: int = 0
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """On whose behalf a model is held.
+
+    Attributes:
+        caller: A user or an address; empty if nobody is counted and nobody slowed down.
+        num_concurrent: Calls that this caller may have under way, over all workers.
+        call_id: Leases of one worker with the same number are one call; 0 is a call by itself.
+    """
+
+    caller: str = ""
+    num_concurrent: int = 0
+    call_id: int = 0
+
+
+NOBODY = Claim()
 
 
 class DeclineReason(StrEnum):
     TOO_LARGE = "too_large"
+    TOO_MANY = "too_many"
     NOT_SERVABLE = "not_servable"
-    NOT_LOADED = "not_loaded"
-    LOST = "lost"
+    LOADING = "loading"
 
 
 class Acquire(msgspec.Struct, frozen=True, tag="acquire"):
@@ -37,11 +56,16 @@ class Acquire(msgspec.Struct, frozen=True, tag="acquire"):
 
     Attributes:
         may_load: Whether to load the model if it is not.
+        wait_seconds: How long to wait for it; what was begun goes on.
     """
 
     ticket: int
     source: ModelSource
     may_load: bool = True
+    wait_seconds: float = 60.0
+    caller: str = ""
+    num_concurrent: int = 0
+    call_id: int = 0
 
 
 class Release(msgspec.Struct, frozen=True, tag="release"):
@@ -50,7 +74,19 @@ class Release(msgspec.Struct, frozen=True, tag="release"):
     ticket: int
 
 
-WorkerToSupervisor = Acquire | Release
+class Pin(msgspec.Struct, frozen=True, tag="pin"):
+    """These models are to be in memory always, and no others; takes the place of the last one."""
+
+    sources: tuple[ModelSource, ...]
+
+
+class Inquire(msgspec.Struct, frozen=True, tag="inquire"):
+    """Ask what is in memory. Answered by a `Report`."""
+
+    ticket: int
+
+
+WorkerToSupervisor = Acquire | Release | Pin | Inquire
 
 
 class Granted(msgspec.Struct, frozen=True, tag="granted"):
@@ -62,13 +98,42 @@ class Granted(msgspec.Struct, frozen=True, tag="granted"):
 
 
 class Declined(msgspec.Struct, frozen=True, tag="declined"):
-    """There is no host for this ticket, and the ticket is void."""
+    """There is no host for this ticket, and the ticket is void.
+
+    Attributes:
+        estimated_seconds: Until the model may be ready, where it is loading.
+    """
 
     ticket: int
     reason: DeclineReason
     message: str = ""
     needed_bytes: int = 0
     budget_bytes: int = 0
+    estimated_seconds: float = 0.0
 
 
-SupervisorToWorker = Granted | Declined
+class PlacedModel(msgspec.Struct, frozen=True):
+    """One model in memory, or on its way there. `resident_bytes` is what its host really takes."""
+
+    name: str
+    is_loaded: bool
+    is_pinned: bool
+    num_leases: int
+    reserved_bytes: int
+    resident_bytes: int
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """What is in memory now, and what happened since the supervisor started."""
+
+    ticket: int
+    models: tuple[PlacedModel, ...]
+    budget_bytes: int
+    num_waiting: int
+    num_loads: int
+    num_failed_loads: int
+    num_crashes: int
+    num_unloads: int
+
+
+SupervisorToWorker = Granted | Declined | Report

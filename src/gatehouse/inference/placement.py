@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from gatehouse.engines.base import ModelDescription
 from gatehouse.inference.messages import ModelSource
 
-# On top of the weights: what Python, activations and the key-value cache of a quiet host take.
+# On top of the weights: what Python and activations of a quiet host take.
 _OVERHEAD_BYTES = 96 * 1024 * 1024
 _OVERHEAD_RATIO = 1.1
 # No honest model comes near these: they are for files made to take all there is.
@@ -22,11 +22,15 @@ class Placement:
     Attributes:
         host_id: Given once, never again.
         started_at: When loading began, on the caller's clock.
+        expected_seconds: How long loading was expected to take when it began.
+        startup_seconds: The part of it in which no host could be started yet.
         description: None while the model is loading.
         num_leases: Requests that hold on to it now.
         last_used: When the last of them let go, on the caller's clock.
         failure: Why it could not be loaded.
+        is_pinned: It stays, used or not.
         is_gone: Its host has ended.
+        pid: Its host's process, once it is known.
     """
 
     host_id: int
@@ -34,15 +38,19 @@ class Placement:
     socket_path: str
     memory_bytes: int
     started_at: float = 0.0
+    expected_seconds: float = 0.0
+    startup_seconds: float = 0.0
     description: ModelDescription | None = None
     num_leases: int = 0
     last_used: float = 0.0
     failure: str | None = None
+    is_pinned: bool = False
     is_gone: bool = False
+    pid: int | None = None
 
     @property
-    def is_idle(self) -> bool:
-        return self.num_leases == 0 and self.description is not None
+    def may_go(self) -> bool:
+        return self.num_leases == 0 and self.description is not None and not self.is_pinned
 
 
 @dataclass(eq=False)
@@ -73,8 +81,10 @@ class Placements:
         del self._by_key[place.source.key]
         return True
 
-    def can_ever_fit(self, needed_bytes: int) -> bool:
-        return needed_bytes <= self.budget_bytes
+    def largest_room(self, key: str) -> int:
+        """Bytes that the model could have if everything left that may ever leave."""
+        pinned = (place for place in self.all() if place.is_pinned and place.source.key != key)
+        return self.budget_bytes - sum(place.memory_bytes for place in pinned)
 
     def room_for(self, needed_bytes: int) -> list[Placement] | None:
         """The idle places to give up, least recently used first; None if that is not enough."""
@@ -83,7 +93,7 @@ class Placements:
         for place in sorted(self.all(), key=lambda place: place.last_used):
             if missing <= 0:
                 break
-            if place.is_idle:
+            if place.may_go:
                 given_up.append(place)
                 missing -= place.memory_bytes
         return given_up if missing <= 0 else None
@@ -100,12 +110,12 @@ class Placements:
 
     def idle_since(self, moment: float) -> list[Placement]:
         """Places that nobody has held since `moment`."""
-        return [place for place in self.all() if place.is_idle and place.last_used <= moment]
+        return [place for place in self.all() if place.may_go and place.last_used <= moment]
 
 
-def needed_bytes(weight_bytes: int) -> int:
+def needed_bytes(source: ModelSource) -> int:
     """Memory to set aside for a model before it has been loaded."""
-    return int(weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES
+    return int(source.weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES + source.cache_bytes
 
 
 def memory_limit_bytes(weight_bytes: int) -> int:

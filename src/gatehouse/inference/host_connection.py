@@ -1,0 +1,153 @@
+"""One host's socket, shared by all requests of this worker; and a model held on it."""
+
+import itertools
+import math
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from gatehouse.engines.base import (
+    GenerationRequest,
+    ModelDescription,
+    Prompt,
+    RefusalKind,
+    SequenceOutput,
+    TokenizedPrompt,
+)
+from gatehouse.engines.messages import (
+    Cancel,
+    Generate,
+    HostToWorker,
+    Refused,
+    Stepped,
+    Tokenize,
+    Tokenized,
+    WorkerToHost,
+)
+from gatehouse.inference.channel import Channel
+from gatehouse.inference.errors import (
+    GenerationFailed,
+    GenerationRefused,
+    HostLost,
+    ModelOverloaded,
+)
+
+_Part = SequenceOutput | Tokenized | Refused
+
+
+@dataclass(eq=False)
+class HostConnection:
+    """One host's socket, shared by all of this worker's sequences."""
+
+    channel: Channel[WorkerToHost, HostToWorker]
+    is_open: bool = True
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _waiting: dict[int, MemoryObjectSendStream[_Part]] = field(default_factory=dict)
+
+    async def listen(self) -> None:
+        """Hand incoming tokens to those who wait for them, until the host goes."""
+        try:
+            async with self.channel:
+                async for message in self.channel.receive_all():
+                    parts = message.outputs if isinstance(message, Stepped) else (message,)
+                    for part in parts:
+                        waiting = self._waiting.get(part.request_id)
+                        if waiting is not None:
+                            waiting.send_nowait(part)
+        finally:
+            self.is_open = False
+            for waiting in self._waiting.values():
+                waiting.close()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[SequenceOutput]:
+        """One sequence's outputs. Closing the generator early cancels the sequence.
+
+        Raises:
+            GenerationRefused: The model cannot take this request.
+            ModelOverloaded: Too many are waiting.
+            GenerationFailed: It broke midway.
+            HostLost: The host has gone.
+        """
+        number = next(self._numbers)
+        is_over = False
+        with self._expecting(number) as parts:
+            try:
+                await self._send(Generate(number, request))
+                async for part in parts:
+                    assert not isinstance(part, Tokenized)
+                    is_over = isinstance(part, Refused) or part.is_last
+                    yield _checked(part)
+                    if is_over:
+                        return
+                is_over = True
+                raise HostLost
+            finally:
+                if not is_over and self.is_open:
+                    with anyio.CancelScope(shield=True):
+                        await self._send_or_ignore(Cancel(number))
+
+    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        """See `HeldModel.tokenize`."""
+        number = next(self._numbers)
+        with self._expecting(number) as parts:
+            await self._send(Tokenize(number, prompt))
+            async for part in parts:
+                if isinstance(part, Tokenized):
+                    return part.prompt
+                _checked(part)
+        raise HostLost
+
+    @contextmanager
+    def _expecting(self, number: int) -> Iterator[MemoryObjectReceiveStream[_Part]]:
+        """What the host says about one request; ends when the host goes."""
+        send, receive = anyio.create_memory_object_stream[_Part](math.inf)
+        self._waiting[number] = send
+        try:
+            yield receive
+        finally:
+            del self._waiting[number]
+            send.close()
+            receive.close()
+
+    async def _send(self, message: WorkerToHost) -> None:
+        if not self.is_open:
+            raise HostLost
+        try:
+            await self.channel.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise HostLost from None
+
+    async def _send_or_ignore(self, message: WorkerToHost) -> None:
+        try:
+            await self._send(message)
+        except HostLost:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class HeldHost:
+    """`HeldModel` on a host of ours."""
+
+    description: ModelDescription
+    connection: HostConnection
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[SequenceOutput]:
+        """See `HostConnection.generate`."""
+        return self.connection.generate(request)
+
+    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        return await self.connection.tokenize(prompt)
+
+
+def _checked(part: SequenceOutput | Refused) -> SequenceOutput:
+    """The output, or the error that it stands for."""
+    if isinstance(part, Refused):
+        if part.kind is RefusalKind.OVERLOADED:
+            raise ModelOverloaded
+        raise GenerationRefused(part.kind, part.message)
+    if part.failure is not None:
+        raise GenerationFailed(part.failure.message)
+    return part

@@ -1,0 +1,131 @@
+"""A hub worker's line to the supervisor: questions with numbered answers, and news one way.
+
+Connects when it is needed, and again when the supervisor was started anew.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup, UNIXSocketStream
+
+from gatehouse.inference.channel import Channel
+from gatehouse.inference.errors import SupervisorAbsent
+from gatehouse.inference.messages import (
+    Declined,
+    Granted,
+    Report,
+    SupervisorToWorker,
+    WorkerToSupervisor,
+)
+
+# A hub that has just started may be faster than its supervisor, and so is one that was killed.
+_CONNECT_SECONDS = 5.0
+_CONNECT_PAUSE_SECONDS = 0.05
+
+_Line = Channel[WorkerToSupervisor, SupervisorToWorker]
+Answer = Granted | Declined | Report
+
+
+@dataclass(eq=False)
+class _Question:
+    is_answered: anyio.Event = field(default_factory=anyio.Event)
+    answer: Answer | None = None
+
+
+class SupervisorLink:
+    """Belongs to one task group, which its owner ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connecting = anyio.Lock()
+        self._line: _Line | None = None
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, _Question] = {}
+        self._tasks: TaskGroup | None = None
+
+    def open(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+
+    def close(self) -> None:
+        """Connect no more. What is connected ends with the task group."""
+        self._tasks = None
+
+    def new_ticket(self) -> int:
+        return next(self._numbers)
+
+    @property
+    def connection(self) -> object:
+        """Changes when the supervisor was started anew; None without a connection."""
+        return self._line
+
+    async def ask(self, ticket: int, question: WorkerToSupervisor) -> Answer | None:
+        """The answer to a question with this ticket; None if the supervisor went meanwhile.
+
+        Raises:
+            SupervisorAbsent: Nobody is there to be asked.
+        """
+        line = await self._connected()
+        waiting = self._questions[ticket] = _Question()
+        try:
+            await self._send(line, question)
+            await waiting.is_answered.wait()
+            return waiting.answer
+        finally:
+            del self._questions[ticket]
+
+    async def tell(self, news: WorkerToSupervisor) -> None:
+        """Send what has no answer.
+
+        Raises:
+            SupervisorAbsent: Nobody is there to be told.
+        """
+        await self._send(await self._connected(), news)
+
+    async def tell_if_connected(self, news: WorkerToSupervisor) -> None:
+        """The same for what a supervisor that has gone need not know."""
+        if self._line is None:
+            return
+        try:
+            await self._send(self._line, news)
+        except SupervisorAbsent:
+            return
+
+    async def _send(self, line: _Line, message: WorkerToSupervisor) -> None:
+        try:
+            await line.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise SupervisorAbsent from None
+
+    async def _connected(self) -> _Line:
+        async with self._connecting:
+            if self._tasks is None:
+                raise SupervisorAbsent
+            if self._line is None:
+                self._line = Channel(await self._patiently_connect(), SupervisorToWorker)
+                self._tasks.start_soon(self._listen, self._line)
+            return self._line
+
+    async def _patiently_connect(self) -> UNIXSocketStream:
+        deadline = anyio.current_time() + _CONNECT_SECONDS
+        while True:
+            try:
+                return await anyio.connect_unix(self._path)
+            except OSError:
+                if anyio.current_time() >= deadline:
+                    raise SupervisorAbsent from None
+            await anyio.sleep(_CONNECT_PAUSE_SECONDS)
+
+    async def _listen(self, line: _Line) -> None:
+        try:
+            async with line:
+                async for message in line.receive_all():
+                    question = self._questions.get(message.ticket)
+                    if question is not None:
+                        question.answer = message
+                        question.is_answered.set()
+        finally:
+            self._line = None
+            for question in self._questions.values():
+                question.is_answered.set()

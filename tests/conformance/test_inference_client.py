@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from conformance_files import DEMO_MODEL
 from hub_server import HubServer, Person
 from stock_client import StockClient
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 NewClient = Callable[..., StockClient]
 
@@ -30,21 +32,6 @@ PROMPTS = [
     "My friend said",
     "[INST] Hello! [/INST]",
 ]
-REFERENCE = """
-    import json, sys, warnings
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-    found = []
-    for prompt in json.loads(sys.argv[2]):
-        inputs = tokenizer(prompt, return_tensors="pt")
-        output = model.generate(**inputs, do_sample=False, max_new_tokens=24)[0]
-        new = output[inputs.input_ids.shape[1]:]
-        found.append([new.tolist(), tokenizer.decode(new, skip_special_tokens=True)])
-    print(json.dumps(found))
-    """
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +54,18 @@ def model_url(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> st
 
 
 @pytest.fixture(scope="module")
-def reference(
-    model_url: str, server: HubServer, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[list[int], str]]:
+def reference() -> dict[str, tuple[list[int], str]]:
     """Greedy continuations by `transformers`: token ids and text, by prompt."""
-    machine = StockClient(server, tmp_path_factory.mktemp("reference"))
-    found = machine.python(REFERENCE, DEMO_MODEL, json.dumps(PROMPTS))
-    return {prompt: (ids, text) for prompt, (ids, text) in zip(PROMPTS, found, strict=True)}
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
+    model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL)
+    found = {}
+    for prompt in PROMPTS:
+        inputs = tokenizer(prompt, return_tensors="pt")
+        output = model.generate(**inputs, do_sample=False, max_new_tokens=24)[0]
+        new = output[inputs.input_ids.shape[1] :]
+        found[prompt] = (new.tolist(), tokenizer.decode(new, skip_special_tokens=True))
+    return found
 
 
 def run_client(client: StockClient, model_url: str, program: str, *arguments: str) -> Any:

@@ -1,7 +1,6 @@
 """`transformers` and `datasets` with nothing set but HF_ENDPOINT and HF_TOKEN."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from conformance_files import DEMO_MODEL
@@ -11,7 +10,7 @@ from stock_client import ProgramFailed, StockClient
 NewClient = Callable[..., StockClient]
 
 
-def test_a_model_is_pushed_to_the_hub_and_loaded_from_it(
+def test_a_model_is_pushed_to_the_hub_loaded_from_it_and_works_offline_from_the_cache(
     owner: StockClient, new_client: NewClient, alice: Person
 ) -> None:
     pushed = owner.python(
@@ -29,49 +28,37 @@ def test_a_model_is_pushed_to_the_hub_and_loaded_from_it(
     loaded = reader.python(
         """
         import json
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
+        try:
+            AutoConfig.from_pretrained("alice/pushed-model", token=False)
+        except OSError as error:
+            refusal = type(error.__cause__).__name__
         tokenizer = AutoTokenizer.from_pretrained("alice/pushed-model")
         model = AutoModelForCausalLM.from_pretrained("alice/pushed-model", revision="main")
         inputs = tokenizer(["Once", "The sea is"], return_tensors="pt", padding=True)
         output = model.generate(**inputs, max_new_tokens=3, do_sample=False)
         total = float(model.get_input_embeddings().weight.float().sum())
-        print(json.dumps([total, list(output.shape)[0]]))
+        text = pipeline("text-generation", "alice/pushed-model")("Once", max_new_tokens=2)
+        print(json.dumps([refusal, total, list(output.shape)[0], text[0]["generated_text"]]))
         """
     )
-    assert loaded == [pushed, 2]
-    with pytest.raises(ProgramFailed) as caught:
-        new_client().python(
-            "from transformers import AutoConfig; AutoConfig.from_pretrained('alice/pushed-model')"
-        )
-    assert "RepositoryNotFoundError" in caught.value.errors
-
-
-def test_a_loaded_model_works_offline_from_the_cache(
-    owner: StockClient, new_client: NewClient, tmp_path: Path
-) -> None:
-    owner.python(
-        """
-        import sys
-        from huggingface_hub import HfApi
-        HfApi().create_repo("alice/cached-model")
-        HfApi().upload_folder(repo_id="alice/cached-model", folder_path=sys.argv[1])
-        """,
-        DEMO_MODEL,
-    )
-    program = """
-        from transformers import pipeline
-        text = pipeline("text-generation", "alice/cached-model")("Once", max_new_tokens=2)
-        assert text[0]["generated_text"].startswith("Once")
-        """
-    machine = new_client()
-    machine.python(program)
+    assert loaded[:3] == ["RepositoryNotFoundError", pushed, 2]
+    assert loaded[3].startswith("Once")
     offline = StockClient(
-        machine.hub,
-        machine.home,
+        reader.hub,
+        reader.home,
         environment={"HF_HUB_OFFLINE": "1"},
         endpoint="http://127.0.0.1:9",
     )
-    offline.python(program)
+    text = offline.python(
+        """
+        import json
+        from transformers import pipeline
+        text = pipeline("text-generation", "alice/pushed-model")("Once", max_new_tokens=2)
+        print(json.dumps(text[0]["generated_text"]))
+        """
+    )
+    assert text == loaded[3]
 
 
 def test_a_dataset_is_pushed_loaded_and_streamed(

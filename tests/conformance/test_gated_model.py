@@ -8,7 +8,8 @@ import httpx
 import pytest
 from conformance_files import DEMO_MODEL
 from hub_server import HubServer, Person, csrf_token
-from stock_client import ProgramFailed, StockClient
+from stock_client import StockClient
+from tokenizer_refusals import assert_gated
 
 NewClient = Callable[..., StockClient]
 
@@ -18,11 +19,6 @@ FROM_PRETRAINED = """
     tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
     print(json.dumps([len(tokenizer("the cat").input_ids) > 1, model.num_parameters() > 1000]))
-    """
-TOKENIZER = """
-    import sys
-    from transformers import AutoTokenizer
-    AutoTokenizer.from_pretrained(sys.argv[1])
     """
 DECIDE = """
     import sys
@@ -116,13 +112,6 @@ class Paths:
         }
 
 
-def gated_error(client: StockClient, repo_id: str) -> bool:
-    """Whether `AutoTokenizer.from_pretrained` ends because of a GatedRepoError."""
-    with pytest.raises(ProgramFailed) as caught:
-        client.python(TOKENIZER, repo_id)
-    return "huggingface_hub.errors.GatedRepoError" in caught.value.errors
-
-
 def assert_let_in(paths: Paths, token: str) -> None:
     statuses = paths.statuses(token)
     # Past the gate: Xet downloads are not built, and clients do not ask for them.
@@ -147,8 +136,7 @@ def test_a_gate_lets_in_whom_the_owner_lets_in_and_nobody_else(
     assert set(paths.statuses(bob.write_token).values()) == {403}
     assert set(paths.statuses(None).values()) == {401}
     assert_let_in(paths, server.person("alice").read_token)
-    assert gated_error(new_client(bob.read_token), gated)
-    assert gated_error(new_client(), gated)
+    assert_gated(new_client(bob.read_token), gated)
     assert new_client(bob.read_token).run(*clone, tmp_path / "before").returncode != 0
     assert nobody.python(
         """
@@ -190,7 +178,7 @@ def test_a_gate_lets_in_whom_the_owner_lets_in_and_nobody_else(
     # Cancelled: it stops, at once and on every path.
     owner.python(DECIDE, "cancel_access_request", gated, "bob")
     assert set(paths.statuses(bob.read_token).values()) == {403}
-    assert gated_error(new_client(bob.read_token), gated)
+    assert_gated(new_client(bob.read_token), gated)
     assert new_client(bob.read_token).run(*clone, tmp_path / "after").returncode != 0
 
     # Rejected, then granted without asking again.

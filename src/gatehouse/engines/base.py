@@ -185,12 +185,17 @@ class GeneratedToken(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True):
-    """Sent with a sequence's first token. `seed` is None for greedy decoding."""
+    """Sent with a sequence's first token. `seed` is None for greedy decoding.
+
+    `prompt_top` holds the likeliest tokens at each of `prompt_tokens`, best first, when both were
+    asked for; the first has none.
+    """
 
     num_prompt_tokens: int
     seed: int | None
     prompt_tokens: tuple[ScoredToken, ...]
     waited_seconds: float
+    prompt_top: tuple[tuple[ScoredToken, ...], ...] = ()
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True):

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from gatehouse.inference.launch import SupervisorProcess
 from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.repository import Gate
 
 # The makers of tiny models are shared with the tests of the engines.
@@ -47,7 +48,6 @@ def house(
         migrated_database,
         own_app=True,
         supervisor_socket=supervisor,
-        pro_models=PRO_MODEL,
         anonymous_requests_per_hour=100_000,
         free_requests_per_hour=100_000,
     )
@@ -65,7 +65,8 @@ def olga(house: Hub, model_files: dict[str, bytes]) -> Person:
     others = {name: data for name, data in model_files.items() if name not in weights}
     house.make_repo(olga, "open", files=others, large_files=weights)
     house.make_repo(olga, "gated", gate=Gate.MANUAL, files=others, large_files=weights)
-    house.make_repo(olga, "powerful", files=others, large_files=weights)
+    powerful = house.make_repo(olga, "powerful", files=others, large_files=weights)
+    house.services.pro_models.add(powerful, by=OPERATOR)
     house.make_repo(olga, "masks", files={"README.md": b"---\npipeline_tag: fill-mask\n---\n"})
     house.make_repo(
         olga,

@@ -1,45 +1,177 @@
 """Plans at the door of the model hosts."""
 
-import pytest
+from collections.abc import Iterator
+from dataclasses import replace
 
-from gatehouse.core.ids import RepoId
-from gatehouse.identity.actors import ANONYMOUS, Actor, Plan, User
-from gatehouse.inference.admission import Admission, PlanLimits, ProRequired, TooManyAtOnce
+import pytest
+from factories import Hub, Person
+
+from gatehouse.identity.actors import ANONYMOUS, Actor, Plan
+from gatehouse.identity.plans import PlanName
+from gatehouse.identity.rate_limits import RateLimited
+from gatehouse.inference.admission import (
+    Admission,
+    AnonymousRefused,
+    Caller,
+    NotBillable,
+    ProRequired,
+    TooLargeForPlan,
+    TooManyAtOnce,
+    billed_organization,
+)
+from gatehouse.inference.errors import HostLost, ModelLoading
+from gatehouse.inference.meter import Meter
+from gatehouse.observability.audit import OPERATOR
+from gatehouse.repos.repository import Repository
 
 pytestmark = pytest.mark.anyio
 
-REPO = RepoId("Meta", "Big")
+PRICING = "https://hub.example/pricing"
 
 
-def actor(plan: Plan, number: int = 1) -> Actor:
-    return Actor(User(number, "u", "u@example.org", "U", plan, is_admin=False))
+@pytest.fixture
+def admission(hub: Hub) -> Iterator[Admission]:
+    yield hub.services.admission
+    hub.services.ledger.close()
 
 
-def test_curated_models_are_for_paying_users() -> None:
-    admission = Admission(pro_models={"meta/big"})
-    for caller in (ANONYMOUS, actor(Plan.FREE)):
-        with pytest.raises(ProRequired, match="Model requires a Pro subscription"):
-            admission.require_plan(caller, REPO, "https://hub.example/pricing")
+@pytest.fixture
+def owner(hub: Hub) -> Person:
+    return hub.make_user("olga")
+
+
+@pytest.fixture
+def repository(hub: Hub, owner: Person) -> Repository:
+    return hub.make_repo(owner, "small")
+
+
+def on_plan(hub: Hub, person: Person, plan: Plan) -> Caller:
+    user = hub.services.users.set_plan(person.user.id, plan, by=OPERATOR)
+    return Caller(Actor(user), "10.0.0.1", PRICING)
+
+
+def stranger(address: str = "10.0.0.1") -> Caller:
+    return Caller(ANONYMOUS, address, PRICING)
+
+
+def meter(num_generated_tokens: int = 0) -> Meter:
+    return Meter(num_generated_tokens=num_generated_tokens)
+
+
+def test_curated_models_are_for_paying_users(
+    hub: Hub, admission: Admission, owner: Person, repository: Repository
+) -> None:
+    hub.services.pro_models.add(repository, by=OPERATOR)
+    for caller in (stranger(), on_plan(hub, owner, Plan.FREE)):
+        with pytest.raises(ProRequired, match=r"^Model requires a Pro subscription; check out"):
+            admission.admit(caller, repository, num_new_tokens=1)
     for plan in (Plan.PRO, Plan.ENTERPRISE):
-        admission.require_plan(actor(plan), REPO, "")
-    admission.require_plan(ANONYMOUS, RepoId("meta", "small"), "")
+        admission.admit(on_plan(hub, owner, plan), repository, num_new_tokens=1)
+    admission.admit(stranger(), hub.make_repo(owner, "other"), num_new_tokens=1)
 
 
-def test_better_plans_go_first_and_may_ask_for_more() -> None:
-    admission = Admission()
+def test_another_name_does_not_open_a_curated_model(
+    hub: Hub, admission: Admission, owner: Person, repository: Repository
+) -> None:
+    hub.services.pro_models.add(repository, by=OPERATOR)
+    target = replace(repository.repo_id, name="harmless")
+    moved = hub.services.repositories.move(owner.actor, repository, target)
+    with pytest.raises(ProRequired):
+        admission.admit(stranger(), moved, num_new_tokens=1)
+    hub.services.pro_models.remove(moved, by=OPERATOR)
+    admission.admit(stranger(), moved, num_new_tokens=1)
+
+
+def test_better_plans_go_first_and_may_ask_for_more(hub: Hub, owner: Person) -> None:
+    admission = hub.services.admission
     ladder = [admission.limits_of(ANONYMOUS)]
-    ladder += [admission.limits_of(actor(plan)) for plan in (Plan.FREE, Plan.PRO, Plan.ENTERPRISE)]
+    ladder += [
+        admission.limits_of(on_plan(hub, owner, plan).actor)
+        for plan in (Plan.FREE, Plan.PRO, Plan.ENTERPRISE)
+    ]
     assert ladder == sorted(ladder, key=lambda limits: limits.max_new_tokens)
     assert ladder == sorted(ladder, key=lambda limits: -limits.priority)
 
 
-async def test_requests_under_way_are_counted_per_caller() -> None:
-    admission = Admission(anonymous=PlanLimits(1, num_concurrent=1, priority=0))
-    async with admission.slot(ANONYMOUS, "1.1.1.1"):
+def test_large_models_are_not_for_small_plans(hub: Hub, owner: Person) -> None:
+    admission = hub.services.admission
+    hub.services.plans.set(PlanName.FREE, {"largest_model_bytes": 10**9}, by=OPERATOR)
+    free = on_plan(hub, owner, Plan.FREE)
+    admission.require_size(free, "olga/small", 10**9)
+    with pytest.raises(
+        TooLargeForPlan,
+        match=r"The model olga/big is too large to be loaded automatically \(2GB > 1GB\)",
+    ):
+        admission.require_size(free, "olga/big", 2 * 10**9)
+    admission.require_size(on_plan(hub, owner, Plan.PRO), "olga/big", 2 * 10**12)
+
+
+def test_strangers_may_be_kept_out(hub: Hub, owner: Person, repository: Repository) -> None:
+    services = hub.services
+    admission = Admission(
+        services.plans,
+        services.pro_models,
+        services.admission._rate_limits,
+        services.ledger,
+        hub.clock,
+        allow_anonymous=False,
+    )
+    with pytest.raises(AnonymousRefused):
+        admission.admit(stranger(), repository, num_new_tokens=1)
+    admission.admit(on_plan(hub, owner, Plan.FREE), repository, num_new_tokens=1)
+
+
+def test_a_loading_model_costs_nothing_and_a_broken_one_what_it_gave(
+    hub: Hub, admission: Admission, owner: Person, repository: Repository
+) -> None:
+    caller = on_plan(hub, owner, Plan.FREE)
+    hub.services.plans.set(
+        PlanName.FREE, {"requests_per_hour": 2, "tokens_per_day": 100}, by=OPERATOR
+    )
+    for _ in range(3):
+        admitted = admission.admit(caller, repository, num_new_tokens=100)
+        admission.end(admitted, meter(), ModelLoading("olga/small", 1.0))
+        hub.services.ledger.flush()
+    admitted = admission.admit(caller, repository, num_new_tokens=100)
+    admission.end(admitted, meter(30), HostLost())
+    hub.services.ledger.flush()
+    admitted = admission.admit(caller, repository, num_new_tokens=70)
+    admission.end(admitted, meter(70))
+    with pytest.raises(RateLimited):
+        admission.admit(caller, repository, num_new_tokens=1)
+    (line,) = hub.services.usage.lines()
+    assert (line.figures.num_requests, line.figures.num_generated_tokens) == (1, 30)
+
+
+def test_a_call_that_never_ended_counts_whole(
+    hub: Hub, admission: Admission, owner: Person, repository: Repository
+) -> None:
+    caller = on_plan(hub, owner, Plan.FREE)
+    hub.services.plans.set(PlanName.FREE, {"tokens_per_day": 100}, by=OPERATOR)
+    admission.admit(caller, repository, num_new_tokens=60)
+    with pytest.raises(RateLimited):
+        admission.admit(caller, repository, num_new_tokens=60)
+
+
+def test_only_members_may_have_an_organization_billed(hub: Hub, owner: Person) -> None:
+    hub.make_organization("acme", owner)
+    member, other = hub.reload(owner).actor, hub.make_user("bob").actor
+    acme = hub.services.organizations.by_name("acme")
+    assert billed_organization(member, "ACME") == acme.id
+    assert billed_organization(member, None) == 0
+    for actor, name in ((other, "acme"), (ANONYMOUS, "acme"), (member, "nobody"), (member, "")):
+        with pytest.raises(NotBillable):
+            billed_organization(actor, name)
+
+
+async def test_requests_under_way_are_counted_per_caller(hub: Hub) -> None:
+    admission = hub.services.admission
+    hub.services.plans.set(PlanName.ANONYMOUS, {"num_concurrent": 1}, by=OPERATOR)
+    async with admission.slot(stranger("1.1.1.1")):
         with pytest.raises(TooManyAtOnce):
-            async with admission.slot(ANONYMOUS, "1.1.1.1"):
+            async with admission.slot(stranger("1.1.1.1")):
                 pass
-        async with admission.slot(ANONYMOUS, "2.2.2.2"):
+        async with admission.slot(stranger("2.2.2.2")):
             pass
-    async with admission.slot(ANONYMOUS, "1.1.1.1"):
+    async with admission.slot(stranger("1.1.1.1")):
         pass

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from gatehouse.http.addresses import base_url
 from gatehouse.http.bodies import read_body
+from gatehouse.http.client_address import client_address
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import PublicGate
 from gatehouse.identity.device_flow import DeviceFlow, IssuedToken, OAuthError
@@ -57,7 +58,7 @@ Form = Annotated[dict[str, str], Depends(form_fields)]
 @router.post("/oauth/device", dependencies=[Depends(_STARTS)])
 def start_device(request: Request, services: ServicesDependency, form: Form) -> Response:
     """Hand out a device code and the code that a person types."""
-    services.rate_limits.take_device_sign_in(request.client.host if request.client else "")
+    services.sign_in_limits.take_device_sign_in(client_address(request))
     try:
         grant = services.device_flow.start(_field(form, "client_id"))
     except OAuthError as error:

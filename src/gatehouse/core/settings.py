@@ -4,9 +4,10 @@ Only `cli` and `server` create `Settings`; lower rooms take plain values. A fiel
 the environment variable `GATEHOUSE_PORT`.
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 1024 * 1024
@@ -50,8 +51,12 @@ class Settings(BaseSettings):
     )
     model_idle_seconds: float = Field(600.0, description="A model unused for so long is unloaded.")
     response_cache_bytes: int = Field(64 * _MIB, description="Size of the response cache.")
-    pro_models: str = Field(
-        "", description="Repository ids, comma-separated, that only PRO users may run."
+    allow_anonymous_inference: bool = Field(
+        True, description="Whether strangers may run public models."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Networks, comma-separated, whose `X-Forwarded-For` says who a stranger is.",
     )
     default_model: str | None = Field(
         None,
@@ -67,6 +72,13 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(False, description="Whether every request is logged.")
     log_json: bool = Field(False, description="Log lines as JSON instead of text.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            ip_network(part, strict=False)
+        return value
 
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'gatehouse.db'}"

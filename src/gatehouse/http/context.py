@@ -10,19 +10,24 @@ from starlette.requests import Request
 from gatehouse.core.clock import Clock
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
+from gatehouse.http.client_address import TrustedProxies
 from gatehouse.identity.capabilities import Capabilities
 from gatehouse.identity.device_flow import DeviceFlow
 from gatehouse.identity.organizations import Organizations
-from gatehouse.identity.rate_limits import RateLimits
+from gatehouse.identity.plans import Plans
 from gatehouse.identity.sessions import Sessions
+from gatehouse.identity.sign_in_limits import SignInLimits
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
 from gatehouse.inference.admission import Admission
 from gatehouse.inference.chat import ChatCompletions
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
+from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
+from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.response_cache import ResponseCache
+from gatehouse.inference.usage import Usage
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
 from gatehouse.repos.download_counts import DownloadCounts
@@ -56,7 +61,9 @@ class Services:
     tokens: AccessTokens
     sessions: Sessions
     device_flow: DeviceFlow
-    rate_limits: RateLimits
+    sign_in_limits: SignInLimits
+    plans: Plans
+    trusted_proxies: TrustedProxies
     capabilities: Capabilities
     blobs: BlobStore
     repositories: Repositories
@@ -77,6 +84,9 @@ class Services:
     chat: ChatCompletions
     response_cache: ResponseCache
     admission: Admission
+    pro_models: ProModels
+    usage: Usage
+    ledger: Ledger
     model_folders: ModelFolders
 
 

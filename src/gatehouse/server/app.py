@@ -57,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
         async with services.hosts:
             yield
         await run_sync(services.download_counts.flush)
+        await run_sync(services.ledger.close)
 
     app = FastAPI(
         title="Gatehouse",

@@ -3,26 +3,36 @@
 import os
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+
+from sqlalchemy import make_url
 
 from gatehouse.core.clock import Clock, SystemClock
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
+from gatehouse.http.client_address import TrustedProxies
 from gatehouse.http.context import Services
 from gatehouse.identity.capabilities import Capabilities
+from gatehouse.identity.database_counters import DatabaseCounters
 from gatehouse.identity.device_flow import DeviceFlow
 from gatehouse.identity.organizations import Organizations
 from gatehouse.identity.passwords import Passwords
-from gatehouse.identity.rate_limits import Quotas, RateLimits
+from gatehouse.identity.plans import DEFAULT_PLANS, PlanLimits, PlanName, Plans
+from gatehouse.identity.rate_limits import RateLimits
 from gatehouse.identity.sessions import Sessions
+from gatehouse.identity.sign_in_limits import SignInLimits
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
 from gatehouse.inference.admission import Admission
 from gatehouse.inference.chat import ChatCompletions
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
+from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
+from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.response_cache import ResponseCache
+from gatehouse.inference.usage import Usage
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
 from gatehouse.repos.download_counts import DownloadCounts
@@ -52,6 +62,12 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     limits = settings.max_regular_file_bytes
     hosts = ModelHosts(settings.supervisor_socket or folder / "no-supervisor.socket")
     generation = TextGeneration(hosts)
+    counters = DatabaseCounters(open_counters(settings))
+    plans = Plans(database, clock, default_plans(settings))
+    pro_models = ProModels(database, clock)
+    rate_limits = RateLimits(counters, clock)
+    usage = Usage(database)
+    ledger = Ledger(usage, lambda changes: rate_limits.settle(*changes))
     return Services(
         settings=settings,
         clock=clock,
@@ -62,7 +78,9 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         tokens=AccessTokens(database, clock),
         sessions=Sessions(database, clock),
         device_flow=DeviceFlow(database, clock),
-        rate_limits=RateLimits(_quotas(settings)),
+        sign_in_limits=SignInLimits(counters, clock),
+        plans=plans,
+        trusted_proxies=TrustedProxies(settings.trusted_proxies),
         capabilities=Capabilities(
             _created_once(folder / "secret.key", secrets.token_hex(32)).encode(), clock
         ),
@@ -93,23 +111,44 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         generation=generation,
         chat=ChatCompletions(generation),
         response_cache=ResponseCache(settings.response_cache_bytes),
-        admission=Admission(_pro_models(settings)),
+        admission=Admission(
+            plans,
+            pro_models,
+            rate_limits,
+            ledger,
+            clock,
+            allow_anonymous=settings.allow_anonymous_inference,
+        ),
+        pro_models=pro_models,
+        usage=usage,
+        ledger=ledger,
         model_folders=ModelFolders(folder / "views"),
     )
 
 
-def _pro_models(settings: Settings) -> frozenset[str]:
-    names = (name.strip().casefold() for name in settings.pro_models.split(","))
-    return frozenset(name for name in names if name)
+def default_plans(settings: Settings) -> dict[PlanName, PlanLimits]:
+    """What plans allow where an administrator has set nothing."""
+    requests_per_hour = {
+        PlanName.ANONYMOUS: settings.anonymous_requests_per_hour,
+        PlanName.FREE: settings.free_requests_per_hour,
+        PlanName.PRO: settings.pro_requests_per_hour,
+        PlanName.ENTERPRISE: settings.enterprise_requests_per_hour,
+    }
+    return {
+        plan: replace(limits, requests_per_hour=requests_per_hour[plan])
+        for plan, limits in DEFAULT_PLANS.items()
+    }
 
 
-def _quotas(settings: Settings) -> Quotas:
-    return Quotas(
-        anonymous=settings.anonymous_requests_per_hour,
-        free=settings.free_requests_per_hour,
-        pro=settings.pro_requests_per_hour,
-        enterprise=settings.enterprise_requests_per_hour,
-    )
+def open_counters(settings: Settings) -> Database:
+    """Where counts are kept: on SQLite a file of their own, so that they wait for no other writer.
+
+    See docs/adr/0007.
+    """
+    url = make_url(settings.resolved_database_url())
+    if url.get_backend_name() == "sqlite":
+        url = url.set(database=str(settings.data_dir.resolve() / "counters.db"))
+    return Database(url.render_as_string(hide_password=False), is_durable=False)
 
 
 def _created_once(path: Path, text: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -19,11 +20,13 @@ from gatehouse.api.inference.events import until_disconnected
 from gatehouse.core.errors import GatehouseError
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
+from gatehouse.http.client_address import client_address
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.model_gates import MAIN, ModelGate
 from gatehouse.identity.actors import Actor
-from gatehouse.inference.admission import PlanLimits
-from gatehouse.inference.errors import ModelLoading, ModelNotServable
+from gatehouse.identity.plans import PlanLimits
+from gatehouse.inference.admission import Admitted, Caller, billed_organization
+from gatehouse.inference.errors import ModelNotServable
 from gatehouse.inference.generation import Target
 from gatehouse.inference.messages import ModelSource
 from gatehouse.inference.meter import Meter
@@ -85,38 +88,51 @@ class ModelCall:
     @property
     def owner(self) -> str:
         """Whose share of the response cache this call's answers take."""
-        return self._address if self.actor.user is None else f"user {self.actor.user.id}"
+        return self.caller.key
 
-    @asynccontextmanager
-    async def counted(self, num_new_tokens: int) -> AsyncIterator[None]:
-        """Count the call against the caller's plan, while it runs and in its window.
-
-        At most `num_new_tokens` will be generated; what `meter` says at the end is what counts. A
-        call that only learns that the model is loading does not count: clients ask again.
+    @cached_property
+    def caller(self) -> Caller:
+        """Whose plan the call counts against, and who is billed.
 
         Raises:
-            RateLimited: The window is used up.
-            ProRequired: The plan does not include this model.
-            TooManyAtOnce: The caller has enough under way.
+            NotBillable: `X-HF-Bill-To` names no organization of the caller's.
         """
-        pricing = f"{base_url(self.request)}/pricing"
-        allowance = self.services.rate_limits.take(self.actor, self._address, pricing)
-        self.headers.update(rate_limit_headers(allowance))
-        self.services.admission.require_plan(self.actor, self.repository.repo_id, pricing)
+        billed = billed_organization(self.actor, self.request.headers.get("x-hf-bill-to"))
+        pricing_url = f"{base_url(self.request)}/pricing"
+        return Caller(self.actor, client_address(self.request), pricing_url, billed)
+
+    @asynccontextmanager
+    async def counted(self, num_new_tokens: int, num_prompts: int = 1) -> AsyncIterator[None]:
+        """Count the call against the caller's plan, while it runs and in its windows.
+
+        At most `num_new_tokens` will be generated; what `meter` says at the end is what counts.
+        Each prompt is a request. A call that only learns that the model is loading does not count:
+        clients ask again.
+
+        Raises:
+            GatehouseError: See `Admission.admit` and `Admission.slot`; or NotBillable.
+        """
+        admission = self.services.admission
+        admitted = await run_sync(self._admit, num_new_tokens, num_prompts)
+        ended_by: BaseException | None = None
         try:
-            async with self.services.admission.slot(self.actor, self._address):
+            async with admission.slot(admitted.caller):
                 yield
-        except ModelLoading:
-            self.services.rate_limits.give_back(self.actor, self._address)
+        except BaseException as error:
+            ended_by = error
             raise
+        finally:
+            admission.end(admitted, self.meter, ended_by)
 
     async def find_model(self, body: dict[str, Any], *, is_stream: bool) -> Target:
         """The model as its branch has it now.
 
         Raises:
             ModelNotServable: Its task is another, or it has no weights that can be loaded.
+            TooLargeForPlan: The caller's plan does not include models of its size.
         """
         source = await run_sync(self._source)
+        self.services.admission.require_size(self.caller, self.name, source.weight_bytes)
         wait_seconds, may_load = self._patience(body, is_stream=is_stream)
         return Target(self.name, source.key, source, self.meter, wait_seconds, may_load)
 
@@ -155,9 +171,18 @@ class ModelCall:
             raise ClientDisconnect
         return results[0]
 
-    @property
-    def _address(self) -> str:
-        return self.request.client.host if self.request.client else "unknown"
+    def _admit(self, num_new_tokens: int, num_prompts: int) -> Admitted:
+        """Blocking: counts in the database."""
+        admission, caller = self.services.admission, self.caller
+        try:
+            admitted = admission.admit(
+                caller, self.repository, num_new_tokens=num_new_tokens, num_requests=num_prompts
+            )
+        except GatehouseError:
+            self.headers.update(rate_limit_headers(admission.standing(caller)))
+            raise
+        self.headers.update(rate_limit_headers(admitted.reservation.allowance))
+        return admitted
 
     def _source(self) -> ModelSource:
         """Blocking: reads git and makes the model's folder if this commit has none."""

@@ -90,7 +90,7 @@ async def _answer_generate(call: ModelCall, request: Request, *, is_stream: bool
 async def _run(
     call: ModelCall, body: dict[str, Any], job: TextGenerationJob, *, as_list: bool
 ) -> Response:
-    async with call.counted(job.num_new_tokens):
+    async with call.counted(job.num_new_tokens, len(job.prompts)):
         target = await call.find_model(body, is_stream=False)
 
         async def run() -> CachedAnswer:
@@ -111,6 +111,7 @@ async def _run(
         )
         key = _cache_key(call, target, job, as_list=as_list)
         found, outcome = await call.services.response_cache.get_or_run(key, call.owner, use, run)
+        call.meter.is_cached = outcome is CacheOutcome.HIT
     return json_answer(found.body, call.headers | _figures(call, found, outcome))
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from gatehouse.core.errors import Conflict, Forbidden, Invalid, Limited
 from gatehouse.http.actors import SESSION_COOKIE
 from gatehouse.http.addresses import base_url
+from gatehouse.http.client_address import client_address
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.csrf import CsrfDependency
 from gatehouse.http.gates import PublicGate
@@ -50,15 +51,15 @@ def login(
     next: _Text = "/",  # noqa: A002
 ) -> Response:
     next_path, username = safe_path(next), username.strip()
-    address = _address(request)
+    address = client_address(request)
     try:
-        services.rate_limits.take_sign_in(address, username)
+        services.sign_in_limits.take_sign_in(address, username)
         user = services.users.authenticate(username, password)
     except Limited as error:
         return draw_login(request, viewer, next_path, username, error.message, 429)
     except WrongPassword as error:
         return draw_login(request, viewer, next_path, username, error.message, 401)
-    services.rate_limits.forgive_sign_in(address, username)
+    services.sign_in_limits.forgive_sign_in(address, username)
     return _signed_in(request, services, user, see_other(next_path))
 
 
@@ -90,7 +91,7 @@ def join(
         raise SignUpClosed
     next_path, username, email = safe_path(next), username.strip(), email.strip()
     try:
-        services.rate_limits.take_sign_up(_address(request))
+        services.sign_in_limits.take_sign_up(client_address(request))
         user = services.users.create(username, email, password)
     except Limited as error:
         return _draw_join(request, viewer, next_path, username, email, error.message, 429)
@@ -153,7 +154,3 @@ def _signed_in(request: Request, services: Services, user: User, response: Respo
         samesite="lax",
     )
     return response
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"

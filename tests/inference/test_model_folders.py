@@ -124,3 +124,23 @@ def test_a_file_that_cannot_be_read_leaves_nothing(folders: ModelFolders, tmp_pa
     with pytest.raises(OSError):  # noqa: PT011 - the store's own error, passed on
         folders.make("r1", COMMIT, [broken, large("model.safetensors", tmp_path / "b")])
     assert list((tmp_path / "views" / "r1").iterdir()) == []
+
+
+def test_folder_says_what_its_key_value_cache_may_take(
+    folders: ModelFolders, tmp_path: Path
+) -> None:
+    config = b'{"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128}'
+    files = [regular("config.json", config), large("model.safetensors", tmp_path / "b")]
+    assert folders.make("r1", COMMIT, files).cache_bytes == 16 * 128 * 2 * 2 * 64 * 2
+    broken = [regular("config.json", b"{"), large("model.safetensors", tmp_path / "b")]
+    assert folders.make("r2", COMMIT, broken).cache_bytes == 0
+
+
+def test_only_the_newest_commits_of_a_repository_stay(
+    folders: ModelFolders, tmp_path: Path
+) -> None:
+    files = [large("model.safetensors", tmp_path / "b")]
+    made = [folders.make("r1", f"{number:040x}", files).path for number in range(40)]
+    assert not made[0].exists()
+    assert all(path.exists() for path in made[-32:])
+    assert folders.make("r1", f"{0:040x}", files).path.exists()

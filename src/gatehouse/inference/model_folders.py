@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatehouse.core.ids import is_oid
+from gatehouse.inference.cache_sizes import cache_bytes
 from gatehouse.inference.errors import ModelNotServable
 
 _SMALL_FILES = frozenset(
@@ -37,6 +38,9 @@ _INDEX = "model.safetensors.index.json"
 _WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 _PICKLES = re.compile(r".*\.(?:bin|pt|pth|ckpt|pkl|h5|msgpack)")
 _MAX_INDEX_BYTES = 32 * 1024 * 1024
+_MAX_CONFIG_BYTES = 1024 * 1024
+# Anybody may ask for any commit of a repository; this many of its folders stay.
+_MAX_COMMITS = 32
 _STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -59,10 +63,16 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder that is complete. `weight_bytes` is the size of its weights on disk."""
+    """A folder that is complete.
+
+    Attributes:
+        weight_bytes: Size of its weights on disk.
+        cache_bytes: What its key-value cache may grow to.
+    """
 
     path: Path
     weight_bytes: int
+    cache_bytes: int = 0
 
 
 class ModelFolders:
@@ -91,7 +101,9 @@ class ModelFolders:
             wanted = [file for name, file in by_name.items() if name in _SMALL_FILES]
             wanted += [by_name[_INDEX]] if _INDEX in by_name else []
             _publish(folder, wanted + weights)
-        return ModelFolder(folder, sum(file.size for file in weights))
+            _leave_newest(folder.parent)
+        weight_bytes = sum(file.size for file in weights)
+        return ModelFolder(folder, weight_bytes, cache_bytes(_config(folder)))
 
     def remove(self, storage_id: str) -> None:
         """Forget a repository that is gone. Hosts that run it keep what they loaded."""
@@ -133,6 +145,24 @@ def _sharded_weights(files: dict[str, ModelFile]) -> list[ModelFile]:
     if not names:
         raise ModelNotServable(f"`{_INDEX}` names no files.")
     return [files[name] for name in sorted(names)]
+
+
+def _config(folder: Path) -> object:
+    """What `config.json` says; None if it is not there or not sound, which the host will say."""
+    path = folder / "config.json"
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            return None
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _leave_newest(parent: Path) -> None:
+    """Remove the oldest folders of a repository. Hosts that run them keep what they loaded."""
+    folders = [path for path in parent.iterdir() if is_oid(path.name)]
+    for path in sorted(folders, key=lambda path: path.stat().st_mtime)[:-_MAX_COMMITS]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -5,13 +5,10 @@ tokens and text; does not know the shapes of any web surface.
 """
 
 import gc
-import heapq
 import itertools
 import logging
-import secrets
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,62 +23,30 @@ from gatehouse.engines.base import (
     ModelDescription,
     Prompt,
     RefusalKind,
-    RequestRefused,
     ScoredToken,
     SequenceOutput,
     Start,
     TokenizedPrompt,
 )
-from gatehouse.engines.pipelines.decoding import (
-    Choice,
-    DecodingState,
-    choose_next,
-    prepare,
-    prompt_logprobs,
-)
-from gatehouse.engines.pipelines.detokenizer import Detokenizer
+from gatehouse.engines.pipelines.decoding import Choice, choose_next, prepare, score_prompt
 from gatehouse.engines.pipelines.loading import (
     cache_bytes_per_token,
     context_length,
     load_causal_lm,
+    num_logits,
 )
-from gatehouse.engines.pipelines.prompts import (
-    allowed_new_tokens,
-    encode_prompt,
-    refuse_invalid,
-    tokenize_prompt,
-)
-from gatehouse.engines.pipelines.stop_strings import StopStrings
+from gatehouse.engines.pipelines.prompts import tokenize_prompt
+from gatehouse.engines.pipelines.requests import RequestReader
+from gatehouse.engines.pipelines.sequence import Sequence
 from gatehouse.engines.pipelines.token_budget import TokenBudget
+from gatehouse.engines.pipelines.waiting_queue import WaitingQueue
 
 MAX_RUNNING = 16
-MAX_WAITING = 256
-MAX_PROMPT_DETAILS = 1024
 CACHE_BYTES = 1024**3
+# How long a step waits when every running sequence waits for its grammar.
+_GRAMMAR_WAIT_SECONDS = 0.02
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Sequence:
-    """A request with its prompt read; `decoding` is set once it runs."""
-
-    request_id: int
-    request: GenerationRequest
-    prompt_ids: list[int]
-    max_new_tokens: int
-    seed: int | None
-    text: Detokenizer
-    stop: StopStrings
-    queued_at: float
-    started_at: float = 0.0
-    decoding: DecodingState | None = None
-    num_generated: int = 0
-
-    @property
-    def num_reserved(self) -> int:
-        """Tokens that this sequence may come to hold in the cache."""
-        return len(self.prompt_ids) + self.max_new_tokens
 
 
 class TextGenerationEngine:
@@ -100,119 +65,99 @@ class TextGenerationEngine:
         self.budget = TokenBudget(
             max(self._context_length, CACHE_BYTES // max(1, self._bytes_per_token))
         )
+        self._reader = RequestReader(
+            tokenizer, self._context_length, num_logits(model), self._eos_token_ids()
+        )
+        self._waiting = WaitingQueue()
         self._lock = threading.Lock()
-        self._waiting: list[tuple[int, int, Sequence]] = []
-        self._arrivals = itertools.count()
         self._cancelled: set[int] = set()
         self._running: dict[int, Sequence] = {}
         # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
         tokenizer("")
 
     def describe(self) -> ModelDescription:
-        eos = self._model.generation_config.eos_token_id
-        ids = () if eos is None else tuple(eos) if isinstance(eos, list) else (eos,)
         return ModelDescription(
             engine="transformers",
             architecture=type(self._model).__name__,
             context_length=self._context_length,
             has_chat_template=bool(self._tokenizer.chat_template),
-            eos_token_ids=ids,
+            eos_token_ids=self._eos_token_ids(),
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=self._model.device.type,
             num_parameters=self._model.num_parameters(),
         )
 
     def add(self, request_id: int, request: GenerationRequest) -> None:
-        sequence = self._read(request_id, request)
-        with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
-                raise RequestRefused(RefusalKind.OVERLOADED, "Model is overloaded")
-            entry = (request.priority, next(self._arrivals), sequence)
-            heapq.heappush(self._waiting, entry)
+        self._waiting.push(self._reader.read(request_id, request))
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         return tokenize_prompt(self._tokenizer, prompt, self._context_length)
 
     def cancel(self, request_id: int) -> None:
-        with self._lock:
-            self._cancelled.add(request_id)
+        if not self._waiting.remove(request_id):
+            with self._lock:
+                self._cancelled.add(request_id)
 
     def has_work(self) -> bool:
-        with self._lock:
-            return bool(self._waiting or self._running or self._cancelled)
+        return bool(self._waiting) or bool(self._running) or bool(self._cancelled)
 
     def step(self) -> list[SequenceOutput]:
         self._drop_cancelled()
         self._admit_one()
         with torch.inference_mode():
-            return [self._advance(sequence) for sequence in list(self._running.values())]
+            return [self._advance(sequence) for sequence in self._ready_sequences()]
 
     def memory_bytes(self) -> int:
         return int(self._weight_bytes + self.budget.num_allocated * self._bytes_per_token)
 
     def unload(self) -> None:
+        self._waiting.clear()
         with self._lock:
-            self._waiting.clear()
             self._cancelled.clear()
         for sequence in list(self._running.values()):
             self._remove(sequence)
+        self._reader.close()
         self._model = None
         gc.collect()
 
-    def _read(self, request_id: int, request: GenerationRequest) -> Sequence:
-        ids = encode_prompt(self._tokenizer, request.prompt, self._context_length)
-        max_new_tokens = allowed_new_tokens(request, len(ids), self._context_length)
-        if request.prompt_details and len(ids) > MAX_PROMPT_DETAILS:
-            raise refuse_invalid(
-                f"`decoder_input_details` is not given for more than {MAX_PROMPT_DETAILS} tokens. "
-                f"Given: {len(ids)}"
-            )
-        sampling = request.sampling
-        seed = sampling.seed if sampling.seed is not None else secrets.randbits(53)
-        return Sequence(
-            request_id=request_id,
-            request=request,
-            prompt_ids=ids,
-            max_new_tokens=max_new_tokens,
-            seed=seed if sampling.do_sample else None,
-            text=Detokenizer(self._decode, ids),
-            stop=StopStrings(request.stop, keep=request.keep_stop),
-            queued_at=time.monotonic(),
-        )
+    def _eos_token_ids(self) -> tuple[int, ...]:
+        eos = self._model.generation_config.eos_token_id
+        return () if eos is None else tuple(eos) if isinstance(eos, list) else (eos,)
 
     def _drop_cancelled(self) -> None:
         with self._lock:
             cancelled, self._cancelled = self._cancelled, set()
-            if cancelled:
-                self._waiting = [
-                    entry for entry in self._waiting if entry[2].request_id not in cancelled
-                ]
-                heapq.heapify(self._waiting)
         for request_id in cancelled & self._running.keys():
             self._remove(self._running[request_id])
 
     def _admit_one(self) -> None:
         """Let one waiting sequence in; reading more prompts would hold up the others too long."""
-        with self._lock:
-            if not self._waiting or len(self._running) >= MAX_RUNNING:
-                return
-            sequence = self._waiting[0][2]
-            if not self.budget.can_allocate(sequence.num_reserved):
-                return
-            heapq.heappop(self._waiting)
-            # Inside the lock: between the queue and the running ones, `has_work` must not see
-            # neither.
-            self._running[sequence.request_id] = sequence
-        self.budget.allocate(sequence.num_reserved)
-        sequence.started_at = time.monotonic()
+        if len(self._running) >= MAX_RUNNING:
+            return
+        sequence = self._waiting.pop(
+            self._running, lambda first: self.budget.can_allocate(first.num_reserved)
+        )
+        if sequence is not None:
+            self.budget.allocate(sequence.num_reserved)
+            sequence.started_at = time.monotonic()
 
     def _remove(self, sequence: Sequence) -> None:
         del self._running[sequence.request_id]
         self.budget.deallocate(sequence.num_reserved)
 
+    def _ready_sequences(self) -> list[Sequence]:
+        """Those whose next token can be chosen now; others wait for their grammars."""
+        running = list(self._running.values())
+        ready = [sequence for sequence in running if sequence.is_ready()]
+        if running and not ready:
+            ready = [sequence for sequence in running if sequence.is_ready(_GRAMMAR_WAIT_SECONDS)]
+        return ready
+
     def _advance(self, sequence: Sequence) -> SequenceOutput:
         try:
             start = self._start(sequence) if sequence.decoding is None else None
+            if sequence.max_new_tokens == 0:
+                return self._finish_unstarted(sequence, start)
             assert sequence.decoding is not None
             choice = choose_next(self._model, sequence.decoding, sequence.request.num_top_tokens)
         # What torch and the model classes raise on numbers or shapes they cannot handle. One
@@ -229,33 +174,36 @@ class TextGenerationEngine:
     def _start(self, sequence: Sequence) -> Start:
         request = sequence.request
         details: tuple[ScoredToken, ...] = ()
+        top: tuple[tuple[ScoredToken, ...], ...] = ()
         if request.prompt_details:
-            scores = prompt_logprobs(self._model, sequence.prompt_ids)
+            scores = score_prompt(self._model, sequence.prompt_ids, request.num_top_tokens)
             pairs = zip(sequence.prompt_ids, scores, strict=True)
-            details = tuple(self._scored(token_id, score) for token_id, score in pairs)
-        sequence.decoding = prepare(
-            self._model,
-            sequence.prompt_ids,
-            request.sampling,
-            sequence.seed,
-            sequence.max_new_tokens,
-        )
+            details = tuple(self._scored(token_id, score.logprob) for token_id, score in pairs)
+            top = tuple(self._top(score.top) for score in scores)
+        if sequence.max_new_tokens > 0:
+            sequence.decoding = prepare(
+                self._model,
+                sequence.prompt_ids,
+                request.sampling,
+                sequence.seed,
+                sequence.max_new_tokens,
+                sequence.constraint,
+            )
+            sequence.decoding.eos_token_ids |= sequence.end_ids
         waited = sequence.started_at - sequence.queued_at
-        return Start(len(sequence.prompt_ids), sequence.seed, details, waited)
+        return Start(len(sequence.prompt_ids), sequence.seed, details, waited, top)
+
+    def _finish_unstarted(self, sequence: Sequence, start: Start | None) -> SequenceOutput:
+        """The end of a request that wants its prompt scored and nothing generated."""
+        self._remove(sequence)
+        finish = Finish(FinishReason.LENGTH, 0)
+        return SequenceOutput(sequence.request_id, (), start, finish)
 
     def _take(self, sequence: Sequence, start: Start | None, choice: Choice) -> SequenceOutput:
         """Turn a chosen token into output, and end the sequence if it is its last."""
-        assert sequence.decoding is not None
-        sequence.num_generated += 1
-        is_eos = choice.token_id in sequence.decoding.eos_token_ids
-        piece = sequence.stop.feed(sequence.text.push(choice.token_id))
-        reason = self._finish_reason(sequence, is_eos=is_eos)
-        if reason is not None and not sequence.stop.is_stopped:
-            piece += sequence.stop.feed(sequence.text.flush()) + sequence.stop.flush()
+        piece, reason = sequence.take(choice.token_id)
         token = GeneratedToken(
-            self._scored(choice.token_id, choice.logprob),
-            piece,
-            tuple(self._scored(token_id, score) for token_id, score in choice.top),
+            self._scored(choice.token_id, choice.logprob), piece, self._top(choice.top)
         )
         finish = None
         if reason is not None:
@@ -263,24 +211,8 @@ class TextGenerationEngine:
             self._remove(sequence)
         return SequenceOutput(sequence.request_id, (token,), start, finish)
 
-    def _finish_reason(self, sequence: Sequence, *, is_eos: bool) -> FinishReason | None:
-        if is_eos:
-            return FinishReason.EOS_TOKEN
-        if sequence.stop.is_stopped:
-            return FinishReason.STOP_SEQUENCE
-        limit = sequence.request.max_seconds
-        if limit is not None and time.monotonic() - sequence.started_at >= limit:
-            return FinishReason.LENGTH
-        if sequence.num_generated >= sequence.max_new_tokens:
-            return FinishReason.LENGTH
-        return None
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(
-            self._tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+    def _top(self, top: list[tuple[int, float]]) -> tuple[ScoredToken, ...]:
+        return tuple(self._scored(token_id, logprob) for token_id, logprob in top)
 
     def _scored(self, token_id: int, logprob: float | None) -> ScoredToken:
         special = token_id in self._special_ids

@@ -1,0 +1,45 @@
+"""What a model's key-value cache may grow to, by its `config.json`. Trusts nothing it reads."""
+
+from typing import Any
+
+from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING
+
+_DTYPE_BYTES = {"float32": 4, "float64": 8, "float8_e4m3fn": 1}
+_DEFAULT_DTYPE_BYTES = 2
+_DEFAULT_CONTEXT_LENGTH = 2048
+_LARGEST_VALUE = 2**31
+
+
+def cache_bytes(config: object) -> int:
+    """Bytes that an engine may come to hold for all running sequences; 0 if nobody can tell.
+
+    An engine holds one context at least, `CACHE_BYTES` at most if that is more, and never more than
+    `MAX_RUNNING` whole contexts.
+    """
+    if not isinstance(config, dict):
+        return 0
+    nested = config.get("text_config")
+    config = nested if isinstance(nested, dict) else config
+    heads = _number(config, "num_attention_heads", "n_head")
+    key_heads = _number(config, "num_key_value_heads") or heads
+    layers = _number(config, "num_hidden_layers", "n_layer")
+    hidden = _number(config, "hidden_size", "n_embd")
+    head_size = _number(config, "head_dim") or (hidden // heads if heads else 0)
+    context = _number(config, "max_position_embeddings", "n_positions") or _DEFAULT_CONTEXT_LENGTH
+    token_bytes = 2 * layers * key_heads * head_size * _dtype_bytes(config)
+    if not token_bytes:
+        return 0
+    num_tokens = min(max(context, CACHE_BYTES // token_bytes), MAX_RUNNING * context)
+    return num_tokens * token_bytes
+
+
+def _dtype_bytes(config: dict[str, Any]) -> int:
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return _DTYPE_BYTES.get(str(dtype), _DEFAULT_DTYPE_BYTES)
+
+
+def _number(config: dict[str, Any], *names: str) -> int:
+    """The first of these that is a sound number, else 0."""
+    values = (config.get(name) for name in names)
+    sound = (v for v in values if isinstance(v, int) and 0 < v <= _LARGEST_VALUE)
+    return next(sound, 0)

@@ -1,0 +1,82 @@
+"""From a repository and a revision to what a host loads. Who may run it was decided before."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from gatehouse.inference.errors import ModelNotServable
+from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.model_folders import ModelFile, ModelFolders
+from gatehouse.repos.files import File, Files
+from gatehouse.repos.infos import Infos
+from gatehouse.repos.repository import Repository
+
+TEXT_GENERATION = "text-generation"
+_CACHED_SOURCES = 1_000
+
+
+class TaskNotSupported(ModelNotServable):
+    def __init__(self, task: str, name: str) -> None:
+        super().__init__(f"{task} is not supported for {name}")
+
+
+class ModelSources:
+    """Reads git, and makes the model's folder if the commit has none: call it in a thread."""
+
+    def __init__(self, files: Files, infos: Infos, folders: ModelFolders) -> None:
+        self._files = files
+        self._infos = infos
+        self._folders = folders
+        self._cached = lru_cache(_CACHED_SOURCES)(self._make)
+
+    def at(self, repository: Repository, revision: str) -> ModelSource:
+        """The model as a branch, tag or commit has it now.
+
+        Raises:
+            RevisionNotFound: No such branch, tag or commit.
+            ModelNotServable: Its task is another, or it has no weights that can be loaded.
+        """
+        commit_oid = self._files.commit_oid(repository, revision)
+        key = _Key(repository, commit_oid)
+        source = self._cached(key)
+        if not Path(source.folder).is_dir():  # folders are a cache too, and may be deleted
+            source = self._make(key)
+        return source
+
+    def _make(self, key: "_Key") -> ModelSource:
+        repository, commit_oid = key.repository, key.commit_oid
+        info = self._infos.at(repository, commit_oid)
+        name = str(repository.repo_id)
+        if info.task not in (TEXT_GENERATION, None):
+            raise TaskNotSupported(info.task, name)
+        files = [self._model_file(repository, file) for file in info.files]
+        folder = self._folders.make(repository.storage_id, commit_oid, files)
+        return ModelSource(
+            key=f"{repository.storage_id}:{commit_oid}",
+            name=name,
+            folder=str(folder.path),
+            weight_bytes=folder.weight_bytes,
+            cache_bytes=folder.cache_bytes,
+        )
+
+    def _model_file(self, repository: Repository, file: File) -> ModelFile:
+        local = self._files.local_path(file)
+        return ModelFile(file.path, file.size, local, lambda: self._files.read(repository, file))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Key:
+    """Equal for the same files under the same name, whatever else the row says."""
+
+    repository: Repository
+    commit_oid: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return (self.repository.storage_id, self.commit_oid, str(self.repository.repo_id))
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.identity == self.identity

@@ -1,0 +1,53 @@
+"""How much a key-value cache may take, by configurations sound and not."""
+
+import pytest
+
+from gatehouse.inference.cache_sizes import cache_bytes
+
+LLAMA = {
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 128,
+    "dtype": "float32",
+}
+TOKEN_BYTES = 2 * 2 * 2 * 16 * 4
+
+
+def test_small_models_hold_a_context_for_each_running_sequence() -> None:
+    assert cache_bytes(LLAMA) == 16 * 128 * TOKEN_BYTES
+    assert cache_bytes({"text_config": LLAMA}) == cache_bytes(LLAMA)
+    assert (
+        cache_bytes(LLAMA | {"dtype": None, "torch_dtype": "bfloat16"})
+        == 16 * 128 * TOKEN_BYTES / 2
+    )
+
+
+def test_large_models_are_bounded_by_bytes_or_by_one_context() -> None:
+    large = LLAMA | {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+    large |= {"num_key_value_heads": 8, "max_position_embeddings": 8192, "dtype": "bfloat16"}
+    assert cache_bytes(large) == 1024**3
+    assert cache_bytes(large | {"max_position_embeddings": 131072}) == 131072 * 131072
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        [],
+        {},
+        LLAMA | {"num_hidden_layers": "many"},
+        LLAMA | {"num_hidden_layers": -3},
+        LLAMA | {"num_hidden_layers": 2**70},
+        LLAMA | {"num_attention_heads": 0, "num_key_value_heads": None},
+        LLAMA | {"num_hidden_layers": True, "hidden_size": None},
+    ],
+)
+def test_unsound_configurations_count_nothing_and_raise_nothing(config: object) -> None:
+    assert cache_bytes(config) == 0
+
+
+def test_gpt2_has_other_names() -> None:
+    config = {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128, "dtype": "float32"}
+    assert cache_bytes(config) == 16 * 128 * TOKEN_BYTES * 2

@@ -25,7 +25,7 @@ from gatehouse.engines.base import (
     Start,
     TextPrompt,
 )
-from gatehouse.engines.pipelines import text_generation
+from gatehouse.engines.pipelines import waiting_queue
 from gatehouse.engines.pipelines.prompts import MAX_CHARACTERS_PER_TOKEN
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine, load_text_generation
 
@@ -234,7 +234,7 @@ def test_lower_priority_number_goes_first(llama: TextGenerationEngine) -> None:
 def test_too_many_waiting_is_overloaded(
     llama: TextGenerationEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_generation, "MAX_WAITING", 1)
+    monkeypatch.setattr(waiting_queue, "MAX_WAITING", 1)
     llama.add(1, ask("the cat", 1))
     with pytest.raises(RequestRefused, match="Model is overloaded") as refused:
         llama.add(2, ask("the cat", 1))

@@ -129,13 +129,14 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """One sequence to generate.
 
     Attributes:
-        max_new_tokens: Upper bound of generated tokens.
+        max_new_tokens: Upper bound of generated tokens; 0 with `prompt_details` scores the prompt.
         fit_to_context: Lower `max_new_tokens` to what the prompt leaves instead of refusing.
         max_total_tokens: Bound of prompt and generated tokens together (the older `max_length`).
         max_seconds: Stop, as if by length, once this much time has passed since the first step.
         stop: Texts that end the sequence.
         keep_stop: Whether the text that ended the sequence stays in the answer.
-        num_top_tokens: How many of the likeliest tokens to report at each step.
+        num_top_tokens: How many of the likeliest tokens to report at each step, and at each token
+            of the prompt under `prompt_details`.
         prompt_details: Report the prompt's tokens and their log-probabilities.
         grammar: What the generated text must match; None leaves it free.
         show_special: Pieces hold the names of special tokens too, save those that end the sequence.

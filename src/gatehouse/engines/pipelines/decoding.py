@@ -7,13 +7,14 @@ of one: a sequence gives the same tokens alone and in a crowd.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import LogitsProcessorList
 
 from gatehouse.engines.base import SamplingParams
+from gatehouse.engines.grammars.constraint import Constraint
 
 # Below this a temperature only makes float32 overflow: the likeliest token has all the probability
 # already.
@@ -23,6 +24,33 @@ _LOWEST_LOGPROB = -9999.0
 
 class NumbersNotFinite(ArithmeticError):
     """The model's logits hold NaN, or nothing but minus infinity."""
+
+
+class LogitBias:
+    """Adds to the logits of single tokens."""
+
+    def __init__(self, biases: tuple[tuple[int, float], ...]) -> None:
+        self._ids = torch.tensor([token_id for token_id, _ in biases])
+        self._biases = torch.tensor([bias for _, bias in biases], dtype=torch.float32)
+
+    def __call__(self, _input_ids: Any, scores: Any) -> Any:
+        return scores.index_add(
+            1, self._ids.to(scores.device), self._biases.to(scores.device)[None, :]
+        )
+
+
+class GrammarMask:
+    """Leaves only the tokens that the grammar allows next."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        self._constraint = constraint
+
+    def __call__(self, _input_ids: Any, scores: Any) -> Any:
+        allowed = torch.zeros(scores.shape[-1], dtype=torch.bool)
+        mask = torch.frombuffer(self._constraint.allowed(), dtype=torch.uint8)
+        num_known = min(len(mask), len(allowed))
+        allowed[:num_known] = mask[:num_known] != 0
+        return scores.masked_fill(~allowed.to(scores.device), -math.inf)
 
 
 class CountPenalty:
@@ -50,6 +78,14 @@ class Choice:
 
 
 @dataclass(slots=True)
+class PromptScore:
+    """Log-probability of a prompt's token, and of the likeliest ones; None for the first."""
+
+    logprob: float | None
+    top: list[tuple[int, float]]
+
+
+@dataclass(slots=True)
 class DecodingState:
     """A sequence between two steps.
 
@@ -57,6 +93,7 @@ class DecodingState:
         input_ids: Prompt and generated tokens, of shape (1, length).
         model_kwargs: What `forward` is called with besides the tokens; holds the key-value cache.
         eos_token_ids: Tokens that end the sequence.
+        constraint: The grammar that the generated text follows.
     """
 
     input_ids: Any
@@ -64,7 +101,7 @@ class DecodingState:
     processors: Any
     generator: Any
     eos_token_ids: frozenset[int]
-    logits: Any = field(default=None)
+    constraint: Constraint | None = None
     is_prefilled: bool = False
 
 
@@ -74,6 +111,7 @@ def prepare(
     sampling: SamplingParams,
     seed: int | None,
     max_new_tokens: int,
+    constraint: Constraint | None = None,
 ) -> DecodingState:
     """Let `generate` prepare a sequence, and take it over before its own loop begins.
 
@@ -103,22 +141,24 @@ def prepare(
         custom_generate=take_over,
         max_new_tokens=max_new_tokens,
         do_sample=seed is not None,
-        logits_processor=_extra_processors(sampling, len(prompt_ids)),
+        logits_processor=_extra_processors(sampling, len(prompt_ids), constraint),
         **_overrides(sampling),
     )
     state = captured[0]
+    state.constraint = constraint
     if seed is not None:
         state.generator = torch.Generator(device=model.device).manual_seed(seed)
     return state
 
 
-def prompt_logprobs(model: Any, prompt_ids: list[int]) -> list[float | None]:
-    """Log-probability of every prompt token given those before it; None for the first."""
+def score_prompt(model: Any, prompt_ids: list[int], num_top: int) -> list[PromptScore]:
+    """How likely every prompt token was, given those before it."""
     input_ids = torch.tensor([prompt_ids], device=model.device)
     logits = model(input_ids=input_ids, use_cache=False, return_dict=True).logits[0, :-1]
-    scores: list[float | None] = [None]
+    scores = [PromptScore(None, [])]
     for row, token_id in zip(logits, prompt_ids[1:], strict=True):
-        scores.append(_finite(torch.log_softmax(row.float(), dim=-1)[token_id].item()))
+        logprobs = torch.log_softmax(row.float(), dim=-1)
+        scores.append(PromptScore(_finite(logprobs[token_id].item()), _top(logprobs, num_top)))
     return scores
 
 
@@ -130,9 +170,11 @@ def choose_next(model: Any, state: DecodingState, num_top: int) -> Choice:
     """
     logits = _forward(model, state)
     logprobs = torch.log_softmax(logits, dim=-1)[0]
-    scores = state.processors(state.input_ids, logits)
+    scores = _constrained(state, logits, state.processors(state.input_ids, logits))
     if state.generator is None:
         next_id = torch.argmax(scores, dim=-1)
+        if not scores[0, next_id] > -math.inf:  # NaN neither
+            raise NumbersNotFinite("no token is left to choose")
     else:
         probabilities = torch.softmax(scores, dim=-1)
         if not torch.isfinite(probabilities).all():
@@ -140,7 +182,24 @@ def choose_next(model: Any, state: DecodingState, num_top: int) -> Choice:
         next_id = torch.multinomial(probabilities, num_samples=1, generator=state.generator)[:, 0]
     state.input_ids = torch.cat([state.input_ids, next_id[:, None]], dim=-1)
     token_id = int(next_id.item())
+    if state.constraint is not None and token_id not in state.eos_token_ids:
+        state.constraint.accept(token_id)
     return Choice(token_id, _finite(logprobs[token_id].item()), _top(logprobs, num_top))
+
+
+def _constrained(state: DecodingState, logits: Any, scores: Any) -> Any:
+    """What the grammar allows of the scores, whatever other rules made of them.
+
+    The mask was one of the rules already, ahead of top-k and its like. Should a rule have forbidden
+    all that the grammar allows (no end yet, but nothing else may come), the grammar has it.
+    """
+    if state.constraint is None:
+        return scores
+    mask = GrammarMask(state.constraint)
+    masked = mask(state.input_ids, scores)
+    if (masked > -math.inf).any():
+        return masked
+    return mask(state.input_ids, logits)
 
 
 def _forward(model: Any, state: DecodingState) -> Any:
@@ -180,12 +239,19 @@ def _overrides(sampling: SamplingParams) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _extra_processors(sampling: SamplingParams, num_prompt_tokens: int) -> Any:
+def _extra_processors(
+    sampling: SamplingParams, num_prompt_tokens: int, constraint: Constraint | None
+) -> Any:
+    """Rules of our own: after the penalties of `generate`, before temperature, top-k and top-p."""
     processors = LogitsProcessorList()
+    if sampling.logit_bias:
+        processors.append(LogitBias(sampling.logit_bias))
     if sampling.frequency_penalty or sampling.presence_penalty:
         processors.append(
             CountPenalty(sampling.frequency_penalty, sampling.presence_penalty, num_prompt_tokens)
         )
+    if constraint is not None:
+        processors.append(GrammarMask(constraint))
     return processors
 
 

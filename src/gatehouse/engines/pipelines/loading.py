@@ -60,6 +60,13 @@ def context_length(model: Any, tokenizer: Any) -> int:
     return _DEFAULT_CONTEXT_LENGTH
 
 
+def num_logits(model: Any) -> int:
+    """Tokens that the model can choose from: the vocabulary, often padded."""
+    head = model.get_output_embeddings()
+    size = getattr(head, "out_features", None)
+    return int(size or model.config.get_text_config().vocab_size)
+
+
 def cache_bytes_per_token(model: Any) -> int:
     """Size of one token's keys and values over all layers, in bytes."""
     config = model.config.get_text_config()

@@ -85,6 +85,10 @@ def allowed_new_tokens(
             context.
     """
     room = context_length - num_prompt_tokens
+    if request.max_new_tokens < 1:
+        if request.prompt_details and room >= 0:
+            return 0
+        raise refuse_invalid("`max_new_tokens` must be strictly positive")
     if request.max_total_tokens is not None:
         wanted = min(request.max_new_tokens, request.max_total_tokens - num_prompt_tokens)
         if wanted < 1:

@@ -38,11 +38,9 @@ from gatehouse.engines.pipelines.loading import (
 from gatehouse.engines.pipelines.prompts import tokenize_prompt
 from gatehouse.engines.pipelines.requests import RequestReader
 from gatehouse.engines.pipelines.sequence import Sequence
-from gatehouse.engines.pipelines.token_budget import TokenBudget
+from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING, TokenBudget
 from gatehouse.engines.pipelines.waiting_queue import WaitingQueue
 
-MAX_RUNNING = 16
-CACHE_BYTES = 1024**3
 # How long a step waits when every running sequence waits for its grammar.
 _GRAMMAR_WAIT_SECONDS = 0.02
 

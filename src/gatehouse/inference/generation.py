@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -20,12 +21,13 @@ from gatehouse.engines.base import (
     SequenceOutput,
     TextPrompt,
 )
-from gatehouse.inference.errors import HostLost, SuffixNotSupported, ValidationFailed
+from gatehouse.inference.errors import SuffixNotSupported, ValidationFailed
 from gatehouse.inference.held_model import HeldModel
 from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.messages import NOBODY, Claim, ModelSource
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import TextGenerationJob
+from gatehouse.inference.second_tries import SecondTries
 from gatehouse.inference.sequences import GeneratedSequence
 from gatehouse.inference.token_shapes import stream_details, token_event, whole_details
 
@@ -33,7 +35,7 @@ Item = TypeVar("Item")
 
 _SEEDS = 2**64
 # Of one request's sequences, so that others get a turn between them.
-_AT_ONCE = 4
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Target:
         source: Where it runs.
         meter: Counts everything that is generated for the call.
         may_load: False refuses a model that is not in memory.
+        claim: Who is counted for it.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Target:
     meter: Meter
     wait_seconds: float
     may_load: bool = True
+    claim: Claim = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class TextGeneration:
 
     def __init__(self, hosts: ModelHosts) -> None:
         self._hosts = hosts
+        self._second_tries = SecondTries()
 
     async def outputs(
         self, target: Target, request: GenerationRequest
@@ -82,18 +87,8 @@ class TextGeneration:
         Raises:
             GatehouseError: See `ModelHosts.hold` and `HostConnection.generate`.
         """
-        has_begun = False
-        try:
-            async with aclosing(self._attempt(target, request)) as outputs:
-                async for output in outputs:
-                    has_begun = True
-                    yield output
-        except HostLost:
-            if has_begun:
-                raise
-        else:
-            return
-        async with aclosing(self._attempt(target, request)) as outputs:
+        attempt = partial(self._attempt, target, request)
+        async with aclosing(self._second_tries.outputs(target.version, attempt)) as outputs:
             async for output in outputs:
                 yield output
 
@@ -116,7 +111,7 @@ class TextGeneration:
             return [await self.sequence(target, requests[0])]
         found = [GeneratedSequence() for _ in requests]
         errors: list[GatehouseError] = []
-        limiter = anyio.CapacityLimiter(_AT_ONCE)
+        limiter = anyio.CapacityLimiter(AT_ONCE)
         async with anyio.create_task_group() as tasks:
 
             async def fill(place: int) -> None:
@@ -181,7 +176,9 @@ class TextGeneration:
 
     def hold(self, target: Target) -> AbstractAsyncContextManager[HeldModel]:
         """The target's model, for more than one question. See `ModelProvider.hold`."""
-        return self._hosts.hold(target.source, target.wait_seconds, may_load=target.may_load)
+        return self._hosts.hold(
+            target.source, target.wait_seconds, may_load=target.may_load, claim=target.claim
+        )
 
     async def _attempt(
         self, target: Target, request: GenerationRequest

@@ -207,7 +207,7 @@ class TestOpenModel:
         stream = generate(house, {**body, "stream": True}, path)
         *chunks, last, nothing = stream.text.split("\n\n")
         assert (last, nothing) == ("data: [DONE]", "")
-        assert len(chunks) == 5
+        assert len(chunks) >= 2
         old = house.client.post(
             path, json={**body, "stream": True}, headers={"user-agent": "hf_hub/0.22.2"}
         )

@@ -9,7 +9,6 @@ import anyio
 import pytest
 
 from gatehouse.engines.base import GenerationRequest, SequenceOutput, TextPrompt
-from gatehouse.inference.chat import ChatCompletions, parse_chat
 from gatehouse.inference.errors import (
     GenerationFailed,
     GenerationRefused,
@@ -193,46 +192,3 @@ async def test_lost_host_is_asked_once_more_unless_it_had_begun(target: Target) 
     with pytest.raises(HostLost):
         await flaky.sequence(target, job().request)
     assert len(attempts) == 3
-
-
-async def test_chat_answer_and_chunks_agree(generation: TextGeneration, target: Target) -> None:
-    body = {
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
-        "max_tokens": 5,
-        "temperature": 0,
-        "stream_options": {"include_usage": True},
-    }
-    chat = ChatCompletions(generation)
-    answer = await chat.run(target, parse_chat(body, 100))
-    (choice,) = answer["choices"]
-    assert answer["model"] == "someone/tiny"
-    assert choice["finish_reason"] == "length"
-    assert choice["logprobs"] is None
-    assert answer["usage"]["completion_tokens"] == 5
-    async with aclosing(chat.stream(target, parse_chat(body, 100))) as stream:
-        chunks = [chunk async for chunk in stream]
-    pieces = [chunk["choices"][0]["delta"]["content"] for chunk in chunks if chunk["choices"]]
-    assert "".join(pieces) == choice["message"]["content"]
-    assert chunks[-2]["choices"][0]["finish_reason"] == "length"
-    assert chunks[-1]["usage"] == answer["usage"]
-    assert len({chunk["id"] for chunk in chunks}) == 1
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"messages": []},
-        {"messages": ["hi"]},
-        {"messages": [{"role": "wizard", "content": "x"}]},
-        {"messages": [{"role": ["user"], "content": "x"}]},
-        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-        {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]},
-        {"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json"}},
-        {"messages": [{"role": "user", "content": "x"}], "temperature": 3},
-        {"messages": [{"role": "user", "content": "x"}], "n": 2},
-    ],
-)
-async def test_chat_bodies_that_cannot_be_served_are_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(ValidationFailed):
-        parse_chat(body, 100)

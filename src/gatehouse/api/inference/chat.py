@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatehouse.api.inference.answers import error_answer, error_body, json_answer
+from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.bodies import read_json_object
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths
-from gatehouse.api.inference.refusals import InferenceRoute
+from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event, speaks_openai
 from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.chat import ChatJob, parse_chat
 
@@ -22,27 +22,29 @@ router = APIRouter(route_class=InferenceRoute)
 
 _DONE = b"data: [DONE]\n\n"
 # They parse the terminator as JSON and raise after the last chunk.
-_NO_DONE = re.compile(r"hf_hub/0\.2[23]\.|^python-requests/")
+_NO_DONE = re.compile(r"hf_hub/0\.2[23]\.")
+_BARE_REQUESTS = "python-requests/"
 
 
 async def chat_completions(call: ModelCallDependency, request: Request) -> Response:
-    try:
-        body = await read_json_object(request)
-    except GatehouseError as error:
-        return error_answer(error, call.headers)
-    return await answer_chat(call, body)
+    return await answer_chat(call, await read_json_object(request))
 
 
 async def answer_chat(call: ModelCall, body: dict[str, Any]) -> Response:
     """The answer to a chat body, streamed if it says so."""
     limits = call.limits
     try:
-        job = parse_chat(body, limits.max_new_tokens, limits.priority)
+        job = parse_chat(
+            body,
+            limits.max_new_tokens,
+            limits.priority,
+            tools_exclude_format=not speaks_openai(call.request),
+        )
         if job.is_stream:
             return _stream(call, body, job)
         return await call.unless_client_leaves(lambda: _run(call, body, job))
     except GatehouseError as error:
-        return _refuse(call, error)
+        return refusal(call.request, error, call.headers)
 
 
 async def _run(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
@@ -52,31 +54,47 @@ async def _run(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
+    is_text_generation = _is_text_generation(call.request, body)
+
     async def events() -> AsyncGenerator[dict[str, Any]]:
         async with call.counted(job.num_new_tokens):
             target = await call.find_model(body, is_stream=True)
             async with aclosing(call.services.chat.stream(target, job)) as chunks:
                 async for chunk in chunks:
+                    if is_text_generation:
+                        _add_tool_calls(chunk)
                     yield chunk
 
-    def describe(error: GatehouseError) -> dict[str, Any]:
-        details = error_body(error)
-        error_type = details.get("error_type", "server_error")
-        return {"error": {"message": error.message, "type": error_type, "code": None}}
+    omits_done = is_text_generation or _NO_DONE.search(call.user_agent) is not None
+    return EventStream(
+        events,
+        call.headers,
+        lambda error: refusal(call.request, error, call.headers),
+        refusal_event,
+        b"" if omits_done else _DONE,
+    )
 
-    last = b"" if _NO_DONE.search(call.user_agent) else _DONE
-    return EventStream(events, call.headers, lambda error: _refuse(call, error), describe, last)
+
+def _is_text_generation(request: Request, body: dict[str, Any]) -> bool:
+    """Whether the client `text-generation` asks, which names itself no better than `requests`.
+
+    It always sends every field that it knows, null or not.
+    """
+    agent = request.headers.get("user-agent", "")
+    if not agent.startswith(_BARE_REQUESTS) or request.url.path.startswith("/v1/"):
+        return False
+    messages = body.get("messages")
+    return (
+        {"repetition_penalty", "tool_choice"} <= body.keys()
+        and isinstance(messages, list)
+        and all(isinstance(message, dict) and "tool_calls" in message for message in messages)
+    )
 
 
-def _refuse(call: ModelCall, error: GatehouseError) -> Response:
-    """TGI's form; OpenAI's own clients get theirs."""
-    answer = error_answer(error, call.headers)
-    if not call.user_agent.startswith(("OpenAI/", "AsyncOpenAI/")):
-        return answer
-    error_type = error_body(error).get("error_type")
-    wrapped = {"message": error.message, "type": error_type, "param": None, "code": None}
-    kept = {name: value for name, value in answer.headers.items() if name != "content-length"}
-    return json_answer({"error": wrapped}, kept, answer.status_code)
+def _add_tool_calls(chunk: dict[str, Any]) -> None:
+    """Its type wants the key in every delta."""
+    for choice in chunk["choices"]:
+        choice["delta"].setdefault("tool_calls", None)
 
 
 for _path in model_paths("/v1/chat/completions"):

@@ -65,6 +65,15 @@ class ValidationFailed(Invalid):
         super().__init__(f"Input validation error: {sentence}")
 
 
+class ToolRefused(Invalid):
+    """Tools are asked for that cannot be had, in the words of text-generation-inference."""
+
+    error_type = "tool_error"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(f"Tool error: {sentence}")
+
+
 class GenerationRefused(Invalid):
     """The model's host refused the request before it ran.
 

@@ -16,6 +16,7 @@ from gatehouse.inference.errors import (
     ModelNotServable,
     ModelOverloaded,
     SuffixNotSupported,
+    ToolRefused,
     ValidationFailed,
 )
 
@@ -71,7 +72,7 @@ def error_answer(error: GatehouseError, headers: dict[str, str]) -> Response:
 def _status(error: GatehouseError) -> int:
     if isinstance(error, ModelNotServable):
         return 400
-    if isinstance(error, ValidationFailed | GenerationRefused | SuffixNotSupported):
+    if isinstance(error, ValidationFailed | GenerationRefused | SuffixNotSupported | ToolRefused):
         return 422
     if isinstance(error, GenerationFailed):
         return 424
@@ -85,6 +86,6 @@ def _error_type(error: GatehouseError) -> str | None:
     if isinstance(error, HostLost):
         return "incomplete_generation"
     typed = ValidationFailed | GenerationRefused | GenerationFailed | ModelOverloaded
-    if isinstance(error, typed | SuffixNotSupported):
+    if isinstance(error, typed | SuffixNotSupported | ToolRefused):
         return error.error_type
     return None

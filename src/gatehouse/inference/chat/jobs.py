@@ -12,8 +12,8 @@ from gatehouse.engines.base import Grammar, SamplingParams
 from gatehouse.inference.chat.formats import read_response_format
 from gatehouse.inference.chat.messages import Message, read_messages
 from gatehouse.inference.chat.sampling import read_sampling
-from gatehouse.inference.chat.tools import NO_TOOLS, ToolChoice, ToolRefused, read_tool_choice
-from gatehouse.inference.errors import ValidationFailed
+from gatehouse.inference.chat.tools import NO_TOOLS, ToolChoice, read_tool_choice
+from gatehouse.inference.errors import ToolRefused, ValidationFailed
 from gatehouse.inference.json_fields import Fields
 from gatehouse.inference.parameters import MAX_BEST_OF, read_stop
 

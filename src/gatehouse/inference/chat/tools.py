@@ -6,20 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gatehouse.core.errors import Invalid
-from gatehouse.inference.errors import ValidationFailed
+from gatehouse.inference.errors import ToolRefused, ValidationFailed
 
 MAX_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
-class ToolRefused(Invalid):
-    """Tools are asked for that cannot be had, in the words of text-generation-inference."""
-
-    error_type = "tool_error"
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(f"Tool error: {sentence}")
 
 
 @dataclass(frozen=True, slots=True)

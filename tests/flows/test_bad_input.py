@@ -159,7 +159,11 @@ CASES = [
          content=b"x"),
     Case("Xet token for no branch", "GET", f"{_API}/xet-write-token/none", 404,
          "RevisionNotFound"),
-    Case("Xet download", "GET", f"{_API}/xet-read-token/main", 501, "NotImplemented"),
+    Case("Xet read token for no branch", "GET", f"{_API}/xet-read-token/none", 404,
+         "RevisionNotFound"),
+    Case("Xet reconstruction with an access token", "GET",
+         f"/xet/g-1/v2/reconstructions/{'0' * 64}", 401),
+    Case("Xet data without a capability", "GET", f"/xet/g-1/data/{'0' * 64}", 403),
 ]  # fmt: skip
 
 

@@ -13,16 +13,6 @@ _FILES = ("/olivia/model/resolve/main/a.txt", "/olivia/model/raw/main/a.txt")
 
 
 @pytest.fixture
-def olivia(hub: Hub) -> Person:
-    return hub.make_user("olivia")
-
-
-@pytest.fixture
-def mallory(hub: Hub) -> Person:
-    return hub.make_user("mallory")
-
-
-@pytest.fixture
 def repository(hub: Hub, olivia: Person) -> Repository:
     return hub.make_repo(
         olivia,

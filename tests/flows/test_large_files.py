@@ -16,16 +16,6 @@ _CHUNKS = (b"first chunk " * 50, b"second chunk " * 50)
 _XORB = xorb_hash(_CHUNKS)
 
 
-@pytest.fixture
-def olivia(hub: Hub) -> Person:
-    return hub.make_user("olivia")
-
-
-@pytest.fixture
-def mallory(hub: Hub) -> Person:
-    return hub.make_user("mallory")
-
-
 def batch(
     hub: Hub, who: dict[str, str], repo: str, operation: str, oid: str = _OID, size: int = 0
 ) -> Any:

@@ -1,8 +1,6 @@
-"""The Xet edge: upload tokens for a repository, and the CAS routes below `casUrl`.
+"""The writing half of the CAS routes, below `casUrl`: xorbs and shards.
 
-Clients remember for weeks what they uploaded, by `casUrl`. It therefore holds the generation of
-this store and the user, so that a wiped store or another user starts with a fresh memory. Unknown
-CAS routes answer 404, which clients read as "not supported".
+Unknown CAS routes answer 404, which clients read as "not supported".
 """
 
 import json
@@ -19,70 +17,27 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from gatehouse.core.errors import GatehouseError, NotBuilt
-from gatehouse.http.actors import CurrentActor
-from gatehouse.http.addresses import base_url
+from gatehouse.core.errors import GatehouseError
 from gatehouse.http.bodies import copy_body, read_body
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.errors import DISK_FULL, is_disk_full
-from gatehouse.http.gates import Admitted, CapabilityGate, PublicGate, RepoGate
-from gatehouse.http.raw_path import decoded
+from gatehouse.http.gates import Admitted, CapabilityGate, PublicGate
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.capabilities import Purpose
 from gatehouse.identity.permissions import Permission
-from gatehouse.repos.repository import Repository
 from gatehouse.repos.xet import Writer
-from gatehouse.storage.git.errors import RevisionNotFound
 
 router = APIRouter()
 
-_TOKEN_SECONDS = 3600
 _MAX_XORB = 72 * 1024 * 1024
 _MAX_SHARD = 64 * 1024 * 1024
 _HEARTBEAT_SECONDS = 10.0
 
-_Writable = Annotated[Repository, Depends(RepoGate(Permission.REPO_WRITE))]
-_Content = Annotated[Repository, Depends(RepoGate(Permission.REPO_CONTENT))]
 _Admitted = Annotated[
     Admitted, Depends(CapabilityGate(Permission.REPO_WRITE, frozenset({Purpose.XET_WRITE})))
 ]
 _Anybody = Annotated[Actor, Depends(PublicGate("a sink: the body is dropped"))]
-_REPO = "/api/{kind:kind}/{namespace:name}/{name:name}"
 _CAS = "/xet/{scope:name}"
-
-
-@router.get(_REPO + "/xet-write-token/{revision:path}")
-def write_token(
-    revision: str,
-    request: Request,
-    services: ServicesDependency,
-    actor: CurrentActor,
-    repository: _Writable,
-) -> JSONResponse:
-    assert actor.user is not None
-    branch = decoded(revision)
-    if services.repositories.git(repository).resolve(branch) is None:
-        raise RevisionNotFound(branch)
-    token, capability = services.capabilities.issue(
-        Purpose.XET_WRITE, repository.id, actor.user.id, seconds=_TOKEN_SECONDS
-    )
-    cas_url = f"{base_url(request)}/xet/{services.store_generation}-{actor.user.id}"
-    # Python reads the headers, the Rust refresher the body.
-    headers = {
-        "X-Xet-Cas-Url": cas_url,
-        "X-Xet-Access-Token": token,
-        "X-Xet-Token-Expiration": str(capability.expires),
-        "Cache-Control": "no-store",
-    }
-    body = {"casUrl": cas_url, "exp": capability.expires, "accessToken": token}
-    return JSONResponse(body, headers=headers)
-
-
-@router.get(_REPO + "/xet-read-token/{revision:path}")
-def read_token(revision: str, repository: _Content) -> Response:
-    raise NotBuilt(
-        f"Xet downloads are not built yet: files of {repository.repo_id} are served by plain HTTP."
-    )
 
 
 @router.post(_CAS + "/v1/xorbs/{prefix}/{xorb_hash}")

@@ -39,6 +39,7 @@ from gatehouse.repos.pushes import Pushes
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.uploads import Uploads
 from gatehouse.repos.xet import XetUploads
+from gatehouse.repos.xet_downloads import XetDownloads
 from gatehouse.storage.base import BlobStore
 
 
@@ -48,7 +49,7 @@ class Services:
 
     Attributes:
         public_url: The base URL to write into answers; None to take the request's own host.
-        store_generation: Changes when the store was wiped or restored; see `api/xet.py`.
+        store_generation: Changes when the store was wiped or restored; see `api/xet_tokens.py`.
         incoming: A folder for request bodies on their way in.
     """
 
@@ -77,6 +78,7 @@ class Services:
     pushes: Pushes
     download_counts: DownloadCounts
     xet: XetUploads
+    xet_downloads: XetDownloads
     store_generation: str
     incoming: Path
     hosts: ModelHosts

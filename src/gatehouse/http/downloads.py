@@ -4,14 +4,16 @@ Never compressed: Hub clients could not resume.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+# Each piece is read by a worker thread, so small ones would cost more in hand-overs than in bytes.
+_PIECE_BYTES = 512 * 1024
 _ALWAYS = {
     "Accept-Ranges": "bytes",
     # Whether the reader still has access is asked each time, and an unchanged file costs a 304.
@@ -40,7 +42,7 @@ def send_bytes(request: Request, content: bytes, headers: Mapping[str, str]) -> 
     headers = {**_ALWAYS, **headers}
     if _is_current(request, headers):
         return Response(status_code=304, headers=headers)
-    span = _requested(request, len(content), headers.get("ETag"))
+    span = requested_range(request, len(content), headers.get("ETag"))
     if span is None:
         return _part(request, content, 200, headers)
     start, end = span
@@ -51,6 +53,26 @@ def send_bytes(request: Request, content: bytes, headers: Mapping[str, str]) -> 
         return _part(request, b"", 416, {**headers, "Content-Range": f"bytes */{len(content)}"})
     headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
     return _part(request, content[start : end + 1], 206, headers)
+
+
+def send_part(path: Path, first: int, last: int, size: int) -> Response:
+    """Bytes `first` to `last` (inclusive) of a file of `size` bytes on this disk, as 206."""
+    headers = {
+        **_ALWAYS,
+        "Content-Type": "application/octet-stream",
+        "Content-Range": f"bytes {first}-{last}/{size}",
+        "Content-Length": str(last - first + 1),
+        "Last-Modified": _NO_DATE,
+    }
+    if (first, last) == (0, size - 1):
+        # All of it: the server can send the file itself.
+        return FileResponse(path, 206, headers)
+    return StreamingResponse(_pieces(path, first, last + 1), 206, headers)
+
+
+def unsatisfiable(size: int) -> Response:
+    """No byte of the range asked for may be sent (RFC 9110 §15.5.17)."""
+    return Response(status_code=416, headers={**_ALWAYS, "Content-Range": f"bytes */{size}"})
 
 
 def content_disposition(name: str) -> str:
@@ -75,8 +97,8 @@ def _is_current(request: Request, headers: Mapping[str, str]) -> bool:
     return "*" in tags or headers.get("ETag") in tags
 
 
-def _requested(request: Request, size: int, etag: str | None) -> tuple[int, int] | None:
-    """First and last byte asked for, or None for the whole file."""
+def requested_range(request: Request, size: int, etag: str | None = None) -> tuple[int, int] | None:
+    """First and last byte asked for, or None for the whole; the first may lie past the end."""
     match = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if_range = request.headers.get("if-range")
     if match is None or (if_range is not None and if_range != etag):
@@ -87,6 +109,13 @@ def _requested(request: Request, size: int, etag: str | None) -> tuple[int, int]
     if last and int(last) < int(first):
         return None
     return int(first), min(int(last), size - 1) if last else size - 1
+
+
+def _pieces(path: Path, start: int, end: int) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while piece := file.read(min(_PIECE_BYTES, end - file.tell())):
+            yield piece
 
 
 def _suffix(length: int, size: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from gatehouse.core.errors import Unauthenticated
+from gatehouse.core.errors import GatehouseError, Unauthenticated
 from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.http.actors import CurrentActor, token_of
 from gatehouse.http.context import services_of
@@ -92,13 +92,23 @@ class Admitted:
 
 @dataclass(frozen=True)
 class CapabilityGate(RouteGate):
-    """The route is opened by a signed capability: in the query (LFS) or as Bearer (Xet)."""
+    """The route is opened by a signed capability: in the query (addresses) or as Bearer (Xet).
+
+    `refusal` is the kind of error that a capability which is not valid, or no longer, becomes.
+    """
 
     permission: Permission
     purposes: frozenset[Purpose]
     in_query: bool = False
+    refusal: type[GatehouseError] = CapabilityRefused
 
     def __call__(self, request: Request) -> Admitted:
+        try:
+            return self._admit(request)
+        except CapabilityRefused as error:
+            raise self.refusal(error.message) from error
+
+    def _admit(self, request: Request) -> Admitted:
         services = services_of(request)
         text = request.query_params.get("capability") if self.in_query else token_of(request)
         if not text:

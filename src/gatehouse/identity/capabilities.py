@@ -1,6 +1,6 @@
 """Signed, short-lived permissions that stand in for a token where clients send none.
 
-LFS uploads and Xet calls carry one. It names what it is for and whose it is; whoever accepts it
+LFS transfers and Xet calls carry one. It names what it is for and whose it is; whoever accepts it
 asks the gate again, so a right that was taken away is gone at once.
 """
 
@@ -19,6 +19,7 @@ class Purpose(StrEnum):
     LFS_DOWNLOAD = "lfs-download"
     XET_WRITE = "xet-write"
     XET_READ = "xet-read"
+    XET_DATA = "xet-data"
 
 
 class CapabilityRefused(Unauthenticated):

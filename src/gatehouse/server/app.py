@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI
 
 from gatehouse import __version__
-from gatehouse.api import git, health, lfs, oauth, xet
+from gatehouse.api import git, health, lfs, oauth, xet, xet_downloads, xet_tokens
 from gatehouse.api.hub import (
     access_requests,
     contents,
@@ -41,7 +41,9 @@ _API: tuple[APIRouter, ...] = (
     repositories.router,
     access_requests.router,
     uploads.router,
+    xet_tokens.router,
     xet.router,
+    xet_downloads.router,
     inference_router,
     later.router,
     lfs.router,

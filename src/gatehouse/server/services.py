@@ -44,6 +44,7 @@ from gatehouse.repos.pushes import Pushes
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.uploads import Uploads
 from gatehouse.repos.xet import XetUploads
+from gatehouse.repos.xet_downloads import XetDownloads
 from gatehouse.storage.disk import DiskBlobStore
 from gatehouse.storage.xet.disk import DiskXorbStore
 
@@ -59,6 +60,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     repositories = Repositories(database, access, clock, folder / "git")
     files = Files(database, blobs, repositories)
     large_files = LargeFiles(database, blobs, repositories, access, clock)
+    xorbs = DiskXorbStore(folder / "xet")
     limits = settings.max_regular_file_bytes
     hosts = ModelHosts(settings.supervisor_socket or folder / "no-supervisor.socket")
     generation = TextGeneration(hosts)
@@ -97,7 +99,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         download_counts=DownloadCounts(database, clock),
         xet=XetUploads(
             database,
-            DiskXorbStore(folder / "xet"),
+            xorbs,
             blobs,
             repositories,
             large_files,
@@ -105,6 +107,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
             clock,
             settings.max_file_bytes,
         ),
+        xet_downloads=XetDownloads(database, xorbs, large_files, is_offered=settings.xet_downloads),
         store_generation=_created_once(folder / "store_generation", secrets.token_hex(6)),
         incoming=incoming,
         hosts=hosts,

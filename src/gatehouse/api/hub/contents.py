@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatehouse.core.errors import Unavailable
-from gatehouse.http.addresses import split_revision
-from gatehouse.http.context import ServicesDependency
+from gatehouse.http.addresses import base_url, split_revision
+from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.downloads import content_disposition, send_bytes, send_path
 from gatehouse.http.gates import RepoGate
 from gatehouse.identity.permissions import Permission
@@ -32,6 +32,7 @@ def resolve(
     if request.method == "GET" and request.headers.get("x-hf-download-counter"):
         services.download_counts.add(repository.id)
     headers = _headers(commit_oid, file)
+    headers |= _xet_headers(request, services, repository, commit_oid, file)
     if file.pointer is None:
         return send_bytes(request, services.files.read(repository, file), headers)
     local = services.files.local_path(file)
@@ -84,3 +85,19 @@ def _headers(commit_oid: str, file: File) -> dict[str, str]:
         headers["X-Linked-ETag"] = f'"{file.etag}"'
         headers["X-Linked-Size"] = str(file.size)
     return headers
+
+
+def _xet_headers(
+    request: Request, services: Services, repository: Repository, commit_oid: str, file: File
+) -> dict[str, str]:
+    """How to have a file by Xet instead, if it can be had so; clients that cannot ignore it."""
+    if file.pointer is None:
+        return {}
+    file_hash = services.xet_downloads.offered([file.pointer.oid]).get(file.pointer.oid)
+    if file_hash is None:
+        return {}
+    api = f"{base_url(request)}/api/{repository.kind.plural}/{repository.repo_id}"
+    return {
+        "X-Xet-Hash": file_hash,
+        "X-Xet-Refresh-Route": f"{api}/xet-read-token/{commit_oid}",
+    }

@@ -1,6 +1,7 @@
 """Information about repositories: one, a revision of one, lists, trees and paths."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
@@ -212,7 +213,9 @@ def _tree_items(
     services: Services, repository: Repository, commit_oid: str, files: list[File], *, expand: bool
 ) -> list[dict[str, Any]]:
     """`expand` adds the last commit of each, found in one walk of the history."""
-    items = [_tree_item(file) for file in files]
+    pointers = (file.pointer for file in files)
+    xet_hashes = services.xet_downloads.offered(item.oid for item in pointers if item is not None)
+    items = [_tree_item(file, xet_hashes) for file in files]
     if expand:
         git = services.repositories.git(repository)
         last = git.last_commits(commit_oid, [file.path for file in files])
@@ -222,7 +225,7 @@ def _tree_items(
     return items
 
 
-def _tree_item(file: File) -> dict[str, Any]:
+def _tree_item(file: File, xet_hashes: Mapping[str, str]) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "type": "directory" if file.is_directory else "file",
         "oid": file.oid,
@@ -235,6 +238,8 @@ def _tree_item(file: File) -> dict[str, Any]:
             "size": file.size,
             "pointerSize": file.pointer_size,
         }
+        if file.pointer.oid in xet_hashes:
+            answer["xetHash"] = xet_hashes[file.pointer.oid]
     return answer
 
 

@@ -1,0 +1,1 @@
+"""The languages that other inference servers speak, as pure code over bytes and JSON."""

@@ -1,0 +1,1 @@
+"""Models that other servers run for this hub, registered by an administrator."""

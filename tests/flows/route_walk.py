@@ -310,7 +310,9 @@ def _send(hub: Hub, calls: list[_Call], headers: dict[str, str]) -> list[bytes]:
         async with httpx.AsyncClient(transport=transport, base_url="http://hub.test") as client:
             return await asyncio.gather(*(send(client, call) for call in calls))
 
-    return asyncio.run(send_all())
+    # The loop that the client keeps: a loop for each route would start its threads anew.
+    assert hub.client.portal is not None
+    return hub.client.portal.call(send_all)
 
 
 def _calls(route: Route, vault: Vault, form_token: str = "") -> Iterator[_Call]:

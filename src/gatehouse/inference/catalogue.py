@@ -1,0 +1,84 @@
+"""Which models a caller may run, and what they do: for lists that clients choose from.
+
+Decides nothing: each repository is asked about at the one gate.
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from gatehouse.core.errors import NotFound
+from gatehouse.core.ids import RepoKind
+from gatehouse.identity.actors import Actor
+from gatehouse.identity.permissions import Permission
+from gatehouse.repos.access import Access
+from gatehouse.repos.files import Files
+from gatehouse.repos.infos import Infos, RepoInfo
+from gatehouse.repos.repositories import Repositories
+from gatehouse.repos.repository import Repository
+
+TEXT_GENERATION = "text-generation"
+SERVED_TASKS = frozenset({TEXT_GENERATION})
+_MAX_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that can be run here, at its main branch.
+
+    Attributes:
+        task: One of `SERVED_TASKS`.
+        needs_pro: Only those who pay may run it.
+    """
+
+    repository: Repository
+    info: RepoInfo
+    task: str
+    needs_pro: bool
+
+    @property
+    def name(self) -> str:
+        return str(self.repository.repo_id)
+
+
+class Catalogue:
+    def __init__(
+        self,
+        repositories: Repositories,
+        access: Access,
+        files: Files,
+        infos: Infos,
+        pro_models: Container[Repository],
+    ) -> None:
+        self._repositories = repositories
+        self._access = access
+        self._files = files
+        self._infos = infos
+        self._pro_models = pro_models
+
+    def models(self, actor: Actor) -> list[ServedModel]:
+        """Those that `actor` may run, last changed first; a plan may ask for more. Blocking."""
+        visible = self._repositories.list_visible(actor, RepoKind.MODEL, limit=_MAX_LISTED)
+        found = (
+            self.model(repository)
+            for repository in visible
+            if self._access.allows(actor, repository, Permission.INFERENCE_RUN)
+        )
+        return [model for model in found if model is not None]
+
+    def model(self, repository: Repository) -> ServedModel | None:
+        """What can be run of a repository, or None. Blocking."""
+        try:
+            commit_oid = self._files.commit_oid(repository, "main")
+        except NotFound:  # it is empty, or has gone meanwhile
+            return None
+        info = self._infos.at(repository, commit_oid)
+        if info.task not in SERVED_TASKS or not _has_weights(info):
+            return None
+        return ServedModel(repository, info, info.task, repository in self._pro_models)
+
+
+def _has_weights(info: RepoInfo) -> bool:
+    return any(
+        file.path.endswith((".safetensors", ".safetensors.index.json")) and "/" not in file.path
+        for file in info.files
+    )

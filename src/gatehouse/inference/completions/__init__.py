@@ -1,0 +1,1 @@
+"""OpenAI's completions: bodies to requests, and generated sequences to their answers."""

@@ -28,6 +28,8 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.remote.base import DeltaReader, RemoteKind, UpstreamFailed, UpstreamMalformed
 from gatehouse.engines.remote.sequence import RemoteSequence
+from gatehouse.inference.admission import TooManyAtOnce
+from gatehouse.inference.callers import UnderWay
 from gatehouse.inference.errors import GenerationRefused, HostLost, ModelLoading, ModelTimedOut
 from gatehouse.inference.messages import NOBODY, Claim
 from gatehouse.inference.remote.connection import RemoteConnection, RemoteLimits
@@ -50,6 +52,7 @@ class RemoteModels:
         self._limits = limits or RemoteLimits()
         self._client: httpx.AsyncClient | None = None
         self._slots: dict[str, Slots] = {}
+        self._under_way = UnderWay()
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,12 +76,22 @@ class RemoteModels:
         may_load: bool = True,
         claim: Claim = NOBODY,
     ) -> AsyncIterator["HeldRemote"]:
-        """See `ModelProvider.hold`. Nothing has to be loaded here, and nothing is waited for."""
+        """See `ModelProvider.hold`. Nothing has to be loaded here, and nothing is waited for.
+
+        Calls are counted by hub process, and apart from those on hosts of ours.
+        """
         connection = self.connection(source)
         if not may_load and not await _answers(connection, wait_seconds):
             raise ModelLoading(source.name, _COME_BACK_SECONDS)
-        slots = self._slots.setdefault(source.key, Slots(source.num_concurrent))
-        yield HeldRemote(source, connection, slots, self._limits)
+        call = claim.call_id or object()
+        if claim.caller and not self._under_way.enter(claim.caller, call, claim.num_concurrent):
+            raise TooManyAtOnce(claim.num_concurrent)
+        try:
+            slots = self._slots.setdefault(source.key, Slots(source.num_concurrent))
+            yield HeldRemote(source, connection, slots, self._limits)
+        finally:
+            if claim.caller:
+                self._under_way.leave(claim.caller, call)
 
     def connection(self, source: RemoteSource) -> RemoteConnection:
         if self._client is None:

@@ -50,6 +50,17 @@ def token_of(request: Request) -> str | None:
 
 
 def current_actor(request: Request) -> Actor:
+    """Whoever sent the request; what answers it later finds them in `request.state.actor`.
+
+    Raises:
+        Unauthenticated: The credential is not valid, or no longer.
+        CrossSiteRequest: A page of another site sent it.
+    """
+    request.state.actor = actor = _authenticated(request)
+    return actor
+
+
+def _authenticated(request: Request) -> Actor:
     services = services_of(request)
     token = token_of(request)
     if token is not None:

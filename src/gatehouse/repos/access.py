@@ -91,8 +91,14 @@ def repo_not_found(actor: Actor, name: str) -> RepoNotFound | LoginRequired:
 
 
 def missing_scope(actor: Actor, permission: Permission) -> ScopeMissing | LoginRequired:
-    if actor.is_anonymous:
+    if actor.user is None:
         return LoginRequired("You must be signed in to do this.", "")
+    if permission is Permission.INFERENCE_RUN:
+        # Clients and their users know these words.
+        return ScopeMissing(
+            "This authentication method does not have sufficient permissions to call Inference "
+            f"Providers on behalf of user {actor.user.name}"
+        )
     return ScopeMissing(
         f"This credential does not carry `{permission.value}`: use a token with the role `write`, "
         "or sign in on the page."

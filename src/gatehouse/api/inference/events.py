@@ -32,7 +32,7 @@ class EventStream(Response):
 
     Args:
         events: Gives the generator; it is started when the response is.
-        headers: Of the answer, good or bad.
+        headers: Of the answer, good or bad; may be filled until the first event.
         refuse: Makes the answer for an error before the first event.
         describe: Makes the body of an error event after it.
         last: Bytes after the last event.
@@ -47,6 +47,7 @@ class EventStream(Response):
         last: bytes = b"",
     ) -> None:
         self._events = events
+        self._filled_headers = headers
         self._refuse = refuse
         self._describe = describe
         self._last = last
@@ -96,6 +97,7 @@ class EventStream(Response):
         if isinstance(item, GatehouseError):
             await self._refuse(item)(scope, receive, send)
             return
+        self.headers.update(self._filled_headers)
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
         while item is not None:

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatehouse.api.inference.allowances import with_allowance
 from gatehouse.api.inference.answers import error_answer, error_body, json_answer
 from gatehouse.core.errors import GatehouseError
 from gatehouse.http.model_gates import ModelNotFound
@@ -36,9 +37,10 @@ class InferenceRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                return await handler(request)
+                answer = await handler(request)
             except GatehouseError as error:
-                return refusal(request, error, {})
+                answer = refusal(request, error, {})
+            return await with_allowance(request, answer)
 
         return handle
 

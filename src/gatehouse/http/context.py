@@ -20,12 +20,16 @@ from gatehouse.identity.sign_in_limits import SignInLimits
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
 from gatehouse.inference.admission import Admission
+from gatehouse.inference.catalogue import Catalogue
 from gatehouse.inference.chat import ChatCompletions
+from gatehouse.inference.completions.answers import Completions
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
 from gatehouse.inference.pro_models import ProModels
+from gatehouse.inference.remote.provider import RemoteModels
+from gatehouse.inference.remote.registrations import RemoteEngines
 from gatehouse.inference.response_cache import ResponseCache
 from gatehouse.inference.usage import Usage
 from gatehouse.repos.access import Access
@@ -82,8 +86,12 @@ class Services:
     store_generation: str
     incoming: Path
     hosts: ModelHosts
+    remote_models: RemoteModels
+    remote_engines: RemoteEngines
     generation: TextGeneration
     chat: ChatCompletions
+    completions: Completions
+    catalogue: Catalogue
     response_cache: ResponseCache
     admission: Admission
     pro_models: ProModels

@@ -27,6 +27,8 @@ from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.messages import NOBODY, Claim, ModelSource
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import TextGenerationJob
+from gatehouse.inference.remote.provider import RemoteModels
+from gatehouse.inference.remote.source import RemoteSource
 from gatehouse.inference.second_tries import SecondTries
 from gatehouse.inference.sequences import GeneratedSequence
 from gatehouse.inference.token_shapes import stream_details, token_event, whole_details
@@ -54,7 +56,7 @@ class Target:
 
     name: str
     version: str
-    source: ModelSource
+    source: ModelSource | RemoteSource
     meter: Meter
     wait_seconds: float
     may_load: bool = True
@@ -73,8 +75,9 @@ class Answer:
 class TextGeneration:
     """The service that the web's routes call."""
 
-    def __init__(self, hosts: ModelHosts) -> None:
+    def __init__(self, hosts: ModelHosts, remote_models: RemoteModels | None = None) -> None:
         self._hosts = hosts
+        self._remote_models = remote_models or RemoteModels()
         self._second_tries = SecondTries()
 
     async def outputs(
@@ -176,9 +179,12 @@ class TextGeneration:
 
     def hold(self, target: Target) -> AbstractAsyncContextManager[HeldModel]:
         """The target's model, for more than one question. See `ModelProvider.hold`."""
-        return self._hosts.hold(
-            target.source, target.wait_seconds, may_load=target.may_load, claim=target.claim
-        )
+        source, wait_seconds, claim = target.source, target.wait_seconds, target.claim
+        if isinstance(source, RemoteSource):
+            return self._remote_models.hold(
+                source, wait_seconds, may_load=target.may_load, claim=claim
+            )
+        return self._hosts.hold(source, wait_seconds, may_load=target.may_load, claim=claim)
 
     async def _attempt(
         self, target: Target, request: GenerationRequest

@@ -56,7 +56,7 @@ _API: tuple[APIRouter, ...] = (
 def create_app(services: Services) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with services.hosts:
+        async with services.hosts, services.remote_models:
             yield
         await run_sync(services.download_counts.flush)
         await run_sync(services.ledger.close)

@@ -1,10 +1,7 @@
 """Build every service from the settings: the only place where rooms are wired together."""
 
-import os
 import secrets
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from sqlalchemy import make_url
 
@@ -25,12 +22,17 @@ from gatehouse.identity.sign_in_limits import SignInLimits
 from gatehouse.identity.tokens import AccessTokens
 from gatehouse.identity.users import Users
 from gatehouse.inference.admission import Admission
+from gatehouse.inference.catalogue import Catalogue
 from gatehouse.inference.chat import ChatCompletions
+from gatehouse.inference.completions.answers import Completions
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
 from gatehouse.inference.pro_models import ProModels
+from gatehouse.inference.remote.provider import RemoteModels
+from gatehouse.inference.remote.registrations import RemoteEngines
+from gatehouse.inference.remote.sealing import Seal
 from gatehouse.inference.response_cache import ResponseCache
 from gatehouse.inference.usage import Usage
 from gatehouse.repos.access import Access
@@ -45,6 +47,7 @@ from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.uploads import Uploads
 from gatehouse.repos.xet import XetUploads
 from gatehouse.repos.xet_downloads import XetDownloads
+from gatehouse.storage.created_once import created_once, folder_secret
 from gatehouse.storage.disk import DiskBlobStore
 from gatehouse.storage.xet.disk import DiskXorbStore
 
@@ -63,7 +66,8 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     xorbs = DiskXorbStore(folder / "xet")
     limits = settings.max_regular_file_bytes
     hosts = ModelHosts(settings.supervisor_socket or folder / "no-supervisor.socket")
-    generation = TextGeneration(hosts)
+    remote_models = RemoteModels()
+    generation = TextGeneration(hosts, remote_models)
     counters = DatabaseCounters(open_counters(settings))
     plans = Plans(database, clock, default_plans(settings))
     pro_models = ProModels(database, clock)
@@ -83,9 +87,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         sign_in_limits=SignInLimits(counters, clock),
         plans=plans,
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
-        capabilities=Capabilities(
-            _created_once(folder / "secret.key", secrets.token_hex(32)).encode(), clock
-        ),
+        capabilities=Capabilities(folder_secret(folder), clock),
         blobs=blobs,
         repositories=repositories,
         access=access,
@@ -108,11 +110,15 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
             settings.max_file_bytes,
         ),
         xet_downloads=XetDownloads(database, xorbs, large_files, is_offered=settings.xet_downloads),
-        store_generation=_created_once(folder / "store_generation", secrets.token_hex(6)),
+        store_generation=created_once(folder / "store_generation", secrets.token_hex(6)),
         incoming=incoming,
         hosts=hosts,
+        remote_models=remote_models,
+        remote_engines=RemoteEngines(database, Seal(folder_secret(folder)), clock),
         generation=generation,
         chat=ChatCompletions(generation),
+        completions=Completions(generation),
+        catalogue=Catalogue(repositories, access, files, infos, pro_models),
         response_cache=ResponseCache(settings.response_cache_bytes),
         admission=Admission(
             plans,
@@ -152,21 +158,3 @@ def open_counters(settings: Settings) -> Database:
     if url.get_backend_name() == "sqlite":
         url = url.set(database=str(settings.data_dir.resolve() / "counters.db"))
     return Database(url.render_as_string(hide_password=False), is_durable=False)
-
-
-def _created_once(path: Path, text: str) -> str:
-    """What is in a file that only its owner may read, made with `text` at first start.
-
-    Two processes that start together agree on whichever came first.
-    """
-    if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            path.hardlink_to(temporary)
-        temporary.unlink()
-    return path.read_text()

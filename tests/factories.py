@@ -71,6 +71,8 @@ class Hub:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(migrated, folder / "gatehouse.db")
+        # Tests of other things than loading do not poll until the model is there.
+        settings = {"cold_model_wait_seconds": 60.0} | settings
         self.settings = Settings(data_dir=folder, **settings)
         self.clock = FakeClock()
         self.database = Database(self.settings.resolved_database_url())

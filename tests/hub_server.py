@@ -45,7 +45,8 @@ class HubServer:
         self.data_dir = folder / "data"
         self.log_path = folder / "server.log"
         self.port = free_port()
-        self._settings = settings
+        # As in `factories.Hub`: tests of other things than loading do not poll.
+        self._settings = {"cold_model_wait_seconds": "60"} | settings
         self._process: psutil.Popen | None = None
         self._people: dict[str, Person] = {}
 

@@ -19,6 +19,7 @@ from gatehouse.server.process import serve
 from gatehouse.server.services import build_services
 
 _START_SECONDS = 60.0
+_COLD_MODEL_WAIT_SECONDS = 60.0
 
 app = typer.Typer()
 
@@ -34,7 +35,15 @@ def demo_command(
 
     Only this machine can reach it. Stop it with Ctrl-C.
     """
-    settings = open_for_serving({"data_dir": data_dir, "host": "127.0.0.1", "port": port})
+    # What is printed below works when pasted, though the model may be loading still.
+    settings = open_for_serving(
+        {
+            "data_dir": data_dir,
+            "host": "127.0.0.1",
+            "port": port,
+            "cold_model_wait_seconds": _COLD_MODEL_WAIT_SECONDS,
+        }
+    )
     database = Database(settings.resolved_database_url())
     demo = prepare_demo(build_services(settings, database))
     database.dispose()

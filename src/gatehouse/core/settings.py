@@ -50,6 +50,13 @@ class Settings(BaseSettings):
         None, description="Memory that loaded models may use; without it, half of the machine's."
     )
     model_idle_seconds: float = Field(600.0, description="A model unused for so long is unloaded.")
+    cold_model_wait_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="How long `curl` and older clients, which sleep on 503, are held while a model "
+        "loads.",
+    )
     response_cache_bytes: int = Field(64 * _MIB, description="Size of the response cache.")
     allow_anonymous_inference: bool = Field(
         True, description="Whether strangers may run public models."

@@ -1,5 +1,6 @@
 """Answers of the inference routes: JSON with the headers clients read, errors in TGI's form."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from gatehouse.inference.errors import (
     ModelLoading,
     ModelNotServable,
     ModelOverloaded,
+    ModelTimedOut,
     SuffixNotSupported,
+    ToolRefused,
     ToolRefused,
     ValidationFailed,
 )
@@ -64,6 +67,8 @@ def error_answer(error: GatehouseError, headers: dict[str, str]) -> Response:
             headers["x-should-retry"] = "false"
     if isinstance(error, Limited):
         headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, ModelLoading):
+        headers["Retry-After"] = str(math.ceil(error.estimated_time))
     elif isinstance(error, Unavailable) and status == 503:
         headers["Retry-After"] = str(_RETRY_SECONDS)
     return json_answer(error_body(error), headers, status)

@@ -3,7 +3,7 @@
 The gate has been passed before, as the route's dependency.
 """
 
-import re
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from gatehouse.api.inference.answers import rate_limit_headers
 from gatehouse.api.inference.events import until_disconnected
+from gatehouse.api.inference.patience import find_patience
 from gatehouse.core.errors import GatehouseError
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
@@ -26,33 +27,17 @@ from gatehouse.http.model_gates import MAIN, ModelGate
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.plans import PlanLimits
 from gatehouse.inference.admission import Admitted, Caller, billed_organization
-from gatehouse.inference.errors import ModelNotServable
 from gatehouse.inference.generation import Target
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.messages import Claim
 from gatehouse.inference.meter import Meter
-from gatehouse.inference.model_folders import ModelFile
+from gatehouse.inference.model_sources import TEXT_GENERATION
 from gatehouse.inference.response_cache import CacheScope
-from gatehouse.repos.files import File
 from gatehouse.repos.repository import Repository
 
-TEXT_GENERATION = "text-generation"
-# How long a model may take to load before the caller is told that it is loading.
-_ASKED_TO_WAIT_SECONDS = 600.0
-_PATIENT_SECONDS = 60.0
-# These do not sleep on 503: they repeat it at once, or raise.
-_PATIENT_CLIENTS = re.compile(
-    r"hf_hub/(?:0\.(?:29|[3-9]\d)|[1-9])|@huggingface/inference/[3-9]|OpenAI/"
-)
-# A person with curl rather waits for a small model than reads that it is loading.
-_OTHERS_SECONDS = 20.0
+_call_numbers = itertools.count(1)
 
 Result = TypeVar("Result")
 Runnable = Annotated[Repository, Depends(ModelGate())]
-
-
-class TaskNotSupported(ModelNotServable):
-    def __init__(self, task: str, name: str) -> None:
-        super().__init__(f"{task} is not supported for {name}")
 
 
 @dataclass(eq=False)
@@ -63,6 +48,7 @@ class ModelCall:
         revision: Which version of the model; its main branch, unless the caller named another.
         headers: For the answer, good or bad; filled while the call goes on.
         meter: What the call took so far.
+        number: Tells the calls of this process apart.
     """
 
     request: Request
@@ -72,6 +58,7 @@ class ModelCall:
     revision: str = MAIN
     headers: dict[str, str] = field(default_factory=lambda: {"x-compute-type": "cpu"})
     meter: Meter = field(default_factory=Meter)
+    number: int = field(default_factory=lambda: next(_call_numbers))
 
     @property
     def name(self) -> str:
@@ -131,10 +118,23 @@ class ModelCall:
             ModelNotServable: Its task is another, or it has no weights that can be loaded.
             TooLargeForPlan: The caller's plan does not include models of its size.
         """
-        source = await run_sync(self._source)
+        source = await run_sync(self.services.model_sources.at, self.repository, self.revision)
         self.services.admission.require_size(self.caller, self.name, source.weight_bytes)
-        wait_seconds, may_load = self._patience(body, is_stream=is_stream)
-        return Target(self.name, source.key, source, self.meter, wait_seconds, may_load)
+        patience = find_patience(
+            self.request.headers,
+            body.get("options"),
+            is_stream=is_stream,
+            cold_wait_seconds=self.services.settings.cold_model_wait_seconds,
+        )
+        return Target(
+            name=self.name,
+            version=source.key,
+            source=source,
+            meter=self.meter,
+            wait_seconds=patience.wait_seconds,
+            may_load=patience.may_load,
+            claim=Claim(self.caller.key, self.limits.num_concurrent, self.number),
+        )
 
     def cache_scope(self, target: Target, variant: str) -> CacheScope:
         return CacheScope(
@@ -183,37 +183,6 @@ class ModelCall:
             raise
         self.headers.update(rate_limit_headers(admitted.reservation.allowance))
         return admitted
-
-    def _source(self) -> ModelSource:
-        """Blocking: reads git and makes the model's folder if this commit has none."""
-        commit_oid = self.services.files.commit_oid(self.repository, self.revision)
-        info = self.services.infos.at(self.repository, commit_oid)
-        if info.task not in (TEXT_GENERATION, None):
-            raise TaskNotSupported(info.task, self.name)
-        files = [self._model_file(file) for file in info.files]
-        storage_id = self.repository.storage_id
-        folder = self.services.model_folders.make(storage_id, commit_oid, files)
-        return ModelSource(
-            f"{storage_id}:{commit_oid}", self.name, str(folder.path), folder.weight_bytes
-        )
-
-    def _model_file(self, file: File) -> ModelFile:
-        files, repository = self.services.files, self.repository
-        local = files.local_path(file)
-        return ModelFile(file.path, file.size, local, lambda: files.read(repository, file))
-
-    def _patience(self, body: dict[str, Any], *, is_stream: bool) -> tuple[float, bool]:
-        """How long to wait for a cold model, and whether to load it at all."""
-        options = body.get("options")
-        options = options if isinstance(options, dict) else {}
-        headers = self.request.headers
-        if headers.get("x-load-model") == "0" or options.get("dont_load_model") is True:
-            return 0.0, False
-        wants = headers.get("x-wait-for-model", "").lower() in ("1", "true")
-        if wants or options.get("wait_for_model") is True:
-            return _ASKED_TO_WAIT_SECONDS, True
-        is_patient = is_stream or _PATIENT_CLIENTS.search(self.user_agent) is not None
-        return _PATIENT_SECONDS if is_patient else _OTHERS_SECONDS, True
 
 
 def model_call(

@@ -1,23 +1,27 @@
 """What a model's endpoint says about itself: status, info, health."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from gatehouse import __version__
-from gatehouse.api.inference.answers import error_answer, json_answer
-from gatehouse.api.inference.calls import TEXT_GENERATION, ModelCallDependency, Runnable
-from gatehouse.api.inference.paths import model_paths
+from gatehouse.api.inference.answers import json_answer
+from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
+from gatehouse.api.inference.paths import MODEL, model_paths
+from gatehouse.api.inference.refusals import InferenceRoute, refusal
 from gatehouse.core.errors import GatehouseError
-from gatehouse.inference.errors import ModelLoading, ModelNotServable, ModelTooLarge
+from gatehouse.inference.errors import ModelLoading, ModelTooLarge
 from gatehouse.inference.generation import Target
+from gatehouse.inference.model_sources import TEXT_GENERATION
 from gatehouse.inference.parameters import MAX_BATCH, MAX_BEST_OF, MAX_STOP_SEQUENCES
 
-router = APIRouter()
+router = APIRouter(route_class=InferenceRoute)
 
 # Asking whether a model is loaded must not load it.
 _ONLY_LOADED: dict[str, Any] = {"options": {"dont_load_model": True}}
+_ANSWER_SECONDS = 1.0
 
 
 async def status(call: ModelCallDependency) -> Response:
@@ -25,8 +29,8 @@ async def status(call: ModelCallDependency) -> Response:
     try:
         target = await call.find_model(_ONLY_LOADED, is_stream=False)
         state = await _state(call, target)
-    except ModelNotServable as error:
-        return error_answer(error, {})
+    except GatehouseError as error:
+        return refusal(call.request, error, {})
     return json_answer(
         {
             "loaded": state == "Loaded",
@@ -39,15 +43,22 @@ async def status(call: ModelCallDependency) -> Response:
 
 
 async def info(call: ModelCallDependency) -> Response:
+    return await answer_info(call)
+
+
+async def health(call: ModelCallDependency) -> Response:
+    return await answer_health(call)
+
+
+async def answer_info(call: ModelCall) -> Response:
     """TGI's description of a running model; loads it."""
     try:
         async with call.counted(0):
             target = await call.find_model({}, is_stream=False)
-            hold = call.services.hosts.hold(target.source, target.wait_seconds)
-            async with hold as model:
+            async with call.services.generation.hold(target) as model:
                 description = model.description
     except GatehouseError as error:
-        return error_answer(error, call.headers)
+        return refusal(call.request, error, call.headers)
     body = {
         "model_id": call.name,
         "model_sha": target.version.rpartition(":")[2],
@@ -70,13 +81,23 @@ async def info(call: ModelCallDependency) -> Response:
     return json_answer(body, call.headers)
 
 
-async def health(_repository: Runnable) -> Response:
-    return Response(status_code=200)
-
-
-async def _state(call: ModelCallDependency, target: Target) -> str:
+async def answer_health(call: ModelCall) -> Response:
+    """Whether the model runs, or would if it were asked to; does not load it."""
     try:
-        async with call.services.hosts.hold(target.source, 1.0, may_load=False):
+        target = await call.find_model(_ONLY_LOADED, is_stream=False)
+        state = await _state(call, target)
+    except GatehouseError:
+        state = "error"
+    if state in ("Loaded", "Loadable"):
+        return Response(status_code=200)
+    return json_answer({"error": "unhealthy", "error_type": "healthcheck"}, {}, 503)
+
+
+async def _state(call: ModelCall, target: Target) -> str:
+    # Long enough for the supervisor to answer, whatever the caller's own patience.
+    target = replace(target, wait_seconds=_ANSWER_SECONDS)
+    try:
+        async with call.services.generation.hold(target):
             return "Loaded"
     except ModelLoading:
         return "Loadable"
@@ -84,7 +105,7 @@ async def _state(call: ModelCallDependency, target: Target) -> str:
         return "TooBig"
 
 
-for _path in (*model_paths(""), "/status/{namespace:name}/{name:name}"):
+for _path in (*model_paths(""), f"/status/{MODEL}{{end:end}}"):
     router.add_api_route(_path, status, methods=["GET"], include_in_schema=False)
 for _path in model_paths("/info"):
     router.add_api_route(_path, info, methods=["GET"], include_in_schema=False)

@@ -27,6 +27,7 @@ from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
+from gatehouse.inference.model_sources import ModelSources
 from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.registrations import RemoteEngines
@@ -98,6 +99,7 @@ class Services:
     usage: Usage
     ledger: Ledger
     model_folders: ModelFolders
+    model_sources: ModelSources
 
 
 def services_of(request: Request) -> Services:

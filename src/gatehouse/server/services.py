@@ -29,6 +29,7 @@ from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
+from gatehouse.inference.model_sources import ModelSources
 from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.registrations import RemoteEngines
@@ -62,6 +63,8 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     access = Access(GrantedUsers(database))
     repositories = Repositories(database, access, clock, folder / "git")
     files = Files(database, blobs, repositories)
+    infos = Infos(files)
+    folders = ModelFolders(folder / "views")
     large_files = LargeFiles(database, blobs, repositories, access, clock)
     xorbs = DiskXorbStore(folder / "xet")
     limits = settings.max_regular_file_bytes
@@ -92,7 +95,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         repositories=repositories,
         access=access,
         files=files,
-        infos=Infos(files),
+        infos=infos,
         commits=Commits(database, repositories, large_files, clock, limits),
         large_files=large_files,
         gating=Gating(database, clock),
@@ -131,7 +134,8 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         pro_models=pro_models,
         usage=usage,
         ledger=ledger,
-        model_folders=ModelFolders(folder / "views"),
+        model_folders=folders,
+        model_sources=ModelSources(files, infos, folders),
     )
 
 

@@ -19,7 +19,6 @@ from gatehouse.inference.errors import (
     ModelTimedOut,
     SuffixNotSupported,
     ToolRefused,
-    ToolRefused,
     ValidationFailed,
 )
 
@@ -81,6 +80,8 @@ def _status(error: GatehouseError) -> int:
         return 422
     if isinstance(error, GenerationFailed):
         return 424
+    if isinstance(error, ModelTimedOut):
+        return 504
     # Not 503: some clients repeat that at once and for ever, and so would kill the next host too.
     if isinstance(error, HostLost):
         return 500

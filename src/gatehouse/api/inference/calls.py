@@ -28,9 +28,10 @@ from gatehouse.identity.actors import Actor
 from gatehouse.identity.plans import PlanLimits
 from gatehouse.inference.admission import Admitted, Caller, billed_organization
 from gatehouse.inference.generation import Target
-from gatehouse.inference.messages import Claim
+from gatehouse.inference.messages import Claim, ModelSource
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.model_sources import TEXT_GENERATION
+from gatehouse.inference.remote.source import RemoteSource
 from gatehouse.inference.response_cache import CacheScope
 from gatehouse.repos.repository import Repository
 
@@ -118,7 +119,7 @@ class ModelCall:
             ModelNotServable: Its task is another, or it has no weights that can be loaded.
             TooLargeForPlan: The caller's plan does not include models of its size.
         """
-        source = await run_sync(self.services.model_sources.at, self.repository, self.revision)
+        source = await run_sync(self._source)
         self.services.admission.require_size(self.caller, self.name, source.weight_bytes)
         patience = find_patience(
             self.request.headers,
@@ -139,7 +140,8 @@ class ModelCall:
     def cache_scope(self, target: Target, variant: str) -> CacheScope:
         return CacheScope(
             repository_id=self.repository.id,
-            commit_oid=target.version.rpartition(":")[2],
+            # Behind the repository's internal id; of a remote model it has the server too.
+            commit_oid=target.version.partition(":")[2],
             generation=self.repository.generation,
             task=TEXT_GENERATION,
             variant=variant,
@@ -183,6 +185,15 @@ class ModelCall:
             raise
         self.headers.update(rate_limit_headers(admitted.reservation.allowance))
         return admitted
+
+    def _source(self) -> ModelSource | RemoteSource:
+        """Blocking: reads git."""
+        services, repository = self.services, self.repository
+        engine = services.remote_engines.find(repository)
+        if engine is None:
+            return services.model_sources.at(repository, self.revision)
+        commit_oid = services.files.commit_oid(repository, self.revision)
+        return services.remote_engines.source(repository, engine, commit_oid)
 
 
 def model_call(

@@ -15,6 +15,9 @@ _MODULES = {
     "user": "gatehouse.cli.users",
     "token": "gatehouse.cli.tokens",
     "org": "gatehouse.cli.organizations",
+    "plan": "gatehouse.cli.plans",
+    "usage": "gatehouse.cli.usage",
+    "remote": "gatehouse.cli.remote",
 }
 
 
@@ -56,5 +59,5 @@ def gatehouse() -> None:
     token with `gatehouse token create`. The Hugging Face clients then work with HF_ENDPOINT set to
     this server's address and HF_TOKEN set to the token.
 
-    Commands for users, tokens and organizations work whether or not the server is running.
+    Commands for users, tokens, organizations and plans work whether or not the server is running.
     """

@@ -22,7 +22,7 @@ from gatehouse.identity.permissions import Permission
 from gatehouse.identity.tables import AccountRow
 from gatehouse.observability.audit import record
 from gatehouse.repos.access import Access, missing_scope, repo_not_found
-from gatehouse.repos.errors import RepoExists, RepoMoved
+from gatehouse.repos.errors import RepoExists, RepoMoved, RepoNotFound
 from gatehouse.repos.lfs_rules import DEFAULT_GITATTRIBUTES
 from gatehouse.repos.repository import Gate, Repository, Visibility
 from gatehouse.repos.tables import RepoRedirectRow, RepositoryRow
@@ -79,6 +79,21 @@ class Repositories:
         with self._database.read() as session:
             row = session.execute(_joined().where(RepositoryRow.id == repository_id)).first()
         return _snapshot(row[0], row[1]) if row else None
+
+    def by_name(self, kind: RepoKind, repo_id: RepoId) -> Repository:
+        """A repository under the name that it has now, for the operator: no gate is asked.
+
+        Raises:
+            RepoNotFound: Nothing has this name.
+        """
+        repository = self._find_owned(kind, repo_id)
+        if repository is None:
+            raise RepoNotFound(f"There is no repository {kind.plural}/{repo_id}.")
+        return repository
+
+    def by_name(self, kind: RepoKind, repo_id: RepoId) -> Repository | None:
+        """Find a repository, also by a name that it had before. For callers that need no gate."""
+        return self._find(kind, repo_id)
 
     def create(
         self,

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Invalid
 from gatehouse.core.remembered import Remembered
+from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
 from gatehouse.identity.actors import Actor, Plan
 from gatehouse.identity.tables import PlanLimitRow
@@ -85,6 +86,22 @@ DEFAULT_PLANS: Mapping[PlanName, PlanLimits] = {
         largest_model_bytes=None,
     ),
 }
+
+
+def default_plans(settings: Settings) -> dict[PlanName, PlanLimits]:
+    """What plans allow where an administrator has set nothing."""
+    requests_per_hour = {
+        PlanName.ANONYMOUS: settings.anonymous_requests_per_hour,
+        PlanName.FREE: settings.free_requests_per_hour,
+        PlanName.PRO: settings.pro_requests_per_hour,
+        PlanName.ENTERPRISE: settings.enterprise_requests_per_hour,
+    }
+    return {
+        plan: replace(limits, requests_per_hour=requests_per_hour[plan])
+        for plan, limits in DEFAULT_PLANS.items()
+    }
+
+
 # The least value of each limit; those in the second may be None.
 _LEAST = {
     "requests_per_hour": 0,

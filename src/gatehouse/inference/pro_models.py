@@ -18,8 +18,8 @@ class ProModels:
         self._clock = clock
         self._ids = Remembered(self._load, max_age_seconds)
 
-    def __contains__(self, repository: Repository) -> bool:
-        return repository.id in self._ids.get()
+    def __contains__(self, repository: object) -> bool:
+        return isinstance(repository, Repository) and repository.id in self._ids.get()
 
     def ids(self) -> frozenset[int]:
         """Internal ids of their repositories."""

@@ -91,10 +91,6 @@ class Repositories:
             raise RepoNotFound(f"There is no repository {kind.plural}/{repo_id}.")
         return repository
 
-    def by_name(self, kind: RepoKind, repo_id: RepoId) -> Repository | None:
-        """Find a repository, also by a name that it had before. For callers that need no gate."""
-        return self._find(kind, repo_id)
-
     def create(
         self,
         actor: Actor,

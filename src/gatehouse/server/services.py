@@ -1,7 +1,6 @@
 """Build every service from the settings: the only place where rooms are wired together."""
 
 import secrets
-from dataclasses import replace
 
 from sqlalchemy import make_url
 
@@ -15,7 +14,7 @@ from gatehouse.identity.database_counters import DatabaseCounters
 from gatehouse.identity.device_flow import DeviceFlow
 from gatehouse.identity.organizations import Organizations
 from gatehouse.identity.passwords import Passwords
-from gatehouse.identity.plans import DEFAULT_PLANS, PlanLimits, PlanName, Plans
+from gatehouse.identity.plans import Plans, default_plans
 from gatehouse.identity.rate_limits import RateLimits
 from gatehouse.identity.sessions import Sessions
 from gatehouse.identity.sign_in_limits import SignInLimits
@@ -137,20 +136,6 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         model_folders=folders,
         model_sources=ModelSources(files, infos, folders),
     )
-
-
-def default_plans(settings: Settings) -> dict[PlanName, PlanLimits]:
-    """What plans allow where an administrator has set nothing."""
-    requests_per_hour = {
-        PlanName.ANONYMOUS: settings.anonymous_requests_per_hour,
-        PlanName.FREE: settings.free_requests_per_hour,
-        PlanName.PRO: settings.pro_requests_per_hour,
-        PlanName.ENTERPRISE: settings.enterprise_requests_per_hour,
-    }
-    return {
-        plan: replace(limits, requests_per_hour=requests_per_hour[plan])
-        for plan, limits in DEFAULT_PLANS.items()
-    }
 
 
 def open_counters(settings: Settings) -> Database:

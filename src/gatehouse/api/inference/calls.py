@@ -202,7 +202,8 @@ def model_call(
     actor: CurrentActor,
     repository: Runnable,
 ) -> ModelCall:
-    return ModelCall(request, services, actor, repository)
+    named = request.path_params.get("revision") or request.query_params.get("revision")
+    return ModelCall(request, services, actor, repository, str(named or MAIN))
 
 
 ModelCallDependency = Annotated[ModelCall, Depends(model_call)]

@@ -1,12 +1,14 @@
 """The ways in which clients write a model's address, each as one route.
 
 Newer clients that were led here by a proxy put `/hf-inference` in front; some encode the slash
-inside the id, add one at the end, or leave `/v1` out.
+inside the id, add one at the end, or leave `/v1` out. `@` and a revision may follow the id.
 """
 
 from collections.abc import Sequence
 
 from starlette.convertors import Convertor, register_url_convertor
+
+from gatehouse.http.raw_path import decoded
 
 _VERSION = "/v1/"
 
@@ -37,12 +39,25 @@ class _EndConvertor(_Spelling):
     regex = r"/?"
 
 
+class _RevisionConvertor(Convertor[str]):
+    """`@` and a branch, tag or commit; slashes in it are encoded."""
+
+    regex = r"(?:@[^/]*)?"
+
+    def convert(self, value: str) -> str:
+        return decoded(value.removeprefix("@"))
+
+    def to_string(self, value: str) -> str:
+        return f"@{value}" if value else ""
+
+
 # At import, because a route is compiled when its decorator runs.
 register_url_convertor("proxy", _ProxyConvertor())
 register_url_convertor("slash", _SlashConvertor())
 register_url_convertor("version", _VersionConvertor())
 register_url_convertor("end", _EndConvertor())
-MODEL = "{namespace:name}{slash:slash}{name:name}"
+register_url_convertor("revision", _RevisionConvertor())
+MODEL = "{namespace:name}{slash:slash}{name:name}{revision:revision}"
 
 
 def model_paths(rest: str, ends: Sequence[str] = ("{end:end}",)) -> list[str]:

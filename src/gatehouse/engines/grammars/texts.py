@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from llguidance import LLMatcher, LLParserLimits
+from llguidance import LLMatcher, LLParserLimits, regex_to_lark
 
 from gatehouse.core.errors import GatehouseError
 from gatehouse.engines.base import Grammar, GrammarKind
@@ -56,7 +56,9 @@ def compilable_text(grammar: Grammar) -> str:
         case GrammarKind.JSON_SCHEMA:
             return _from_schema(_checked_schema(grammar.text))
         case GrammarKind.REGEX:
-            return str(LLMatcher.grammar_from_regex(grammar.text))
+            # `\d` means the ten digits, as it does in the regular expressions of JSON schemas.
+            slashed = regex_to_lark(grammar.text, use_ascii="d")
+            return str(LLMatcher.grammar_from_lark(f"start: /{slashed}/"))
         case GrammarKind.LARK:
             return str(LLMatcher.grammar_from_lark(grammar.text))
 

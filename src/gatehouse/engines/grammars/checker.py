@@ -29,7 +29,7 @@ _STACK_BYTES = 1024 * 1024
 # Some grammars unfold on the first tokens only.
 _NUM_TRIED_TOKENS = 8
 _READ_BYTES = 65536
-# Which token of the model's is meant makes no difference to the cost, and there are only bytes here.
+# Which token is meant makes no difference to the cost, and this vocabulary has bytes alone.
 _TOKEN_ID = re.compile(r"<\[\d+\]>")
 _SOME_TOKEN = "<[0]>"  # noqa: S105 - of a vocabulary
 

@@ -17,7 +17,8 @@ from gatehouse.inference.usage import Figures, Usage, UsageLine
 app = typer.Typer()
 
 _COLUMNS = ("day", "user", "token", "billed to", "model")
-_FIGURES = ("requests", "cached", "prompt tokens", "generated tokens", "seconds")
+# Short, so that a row fits a terminal.
+_FIGURES = ("requests", "cached", "tokens in", "tokens out", "seconds")
 
 
 @app.command("usage")

@@ -105,7 +105,14 @@ def answers(status: str, body: Any = None, more: str = "") -> Script:
 
 
 GOOD = says(
-    text_chunk("One ", logprobs={"tokens": ["One "], "token_logprobs": [-0.5]}),
+    text_chunk(
+        "One ",
+        logprobs={
+            "tokens": ["One "],
+            "token_logprobs": [-0.5],
+            "top_logprobs": [{"One ": -0.5, "Two": -0.9, "No": -3}],
+        },
+    ),
     text_chunk("two", logprobs={"tokens": ["two"], "token_logprobs": [-1.5]}),
     text_chunk("", "stop"),
     usage(7, 3),
@@ -122,6 +129,7 @@ async def test_a_text_comes_with_its_tokens_and_its_numbers(models: RemoteModels
         -1.5,
         None,
     ]
+    assert not any(token.top for output in outputs for token in output.tokens)
     first, last = outputs[0], outputs[-1]
     assert first.start is not None
     assert first.start.seed is None
@@ -129,6 +137,16 @@ async def test_a_text_comes_with_its_tokens_and_its_numbers(models: RemoteModels
     assert last.start.num_prompt_tokens == 7
     assert last.finish is not None
     assert (last.finish.reason, last.finish.num_generated_tokens) == (FinishReason.EOS_TOKEN, 3)
+
+
+async def test_the_likeliest_tokens_come_when_they_are_asked_for(models: RemoteModels) -> None:
+    request = GenerationRequest(TextPrompt("Hello"), max_new_tokens=10, num_top_tokens=2)
+    async with upstream(GOOD) as server:
+        outputs = await outputs_of(models, source_of(server), request)
+    assert [(top.text, top.logprob) for top in outputs[0].tokens[0].top] == [
+        ("One ", -0.5),
+        ("Two", -0.9),
+    ]
 
 
 async def test_the_call_has_the_key_the_name_and_only_what_the_server_takes(

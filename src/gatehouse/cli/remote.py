@@ -42,6 +42,7 @@ app = typer.Typer(
 
 # Without asking the server: what all of them have, and nothing that only some do.
 _UNCHECKED = RemoteAbilities(text=RouteAbilities(), chat=RouteAbilities())
+_WIDE = 1000
 RepoName = Annotated[
     str, typer.Argument(metavar="REPOSITORY", help="The model repository, such as `org/name`.")
 ]
@@ -131,7 +132,10 @@ def list_command(data_dir: DataDir = None) -> None:
                 str(engine.context_length),
                 "yes" if engine.sealed_key else "no",
             )
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    # A program that reads it wants whole addresses, however long.
+    console.width = console.width if console.is_terminal else _WIDE
+    console.print(table)
 
 
 @app.command()

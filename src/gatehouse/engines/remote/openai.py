@@ -92,7 +92,8 @@ class OpenAIDialect:
         body |= _prompt(request.prompt) | _sampling(request.sampling, seed) | _grammar(request)
         if not request.fit_to_context or not is_chat:
             body["max_tokens"] = request.max_new_tokens
-        if request.show_special:
+        if request.show_special and not is_chat:
+            # vLLM's name. In a conversation the server itself reads what its markers mean.
             body["skip_special_tokens"] = False
         if route.usage:
             body["stream_options"] = {"include_usage": True}

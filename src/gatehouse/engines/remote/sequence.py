@@ -115,7 +115,8 @@ class RemoteSequence:
                 return
             self._num_tokens += 1
             self._count_characters(token)
-            self._held.append(msgspec.structs.replace(token, piece=self._stop.feed(token.piece)))
+            piece, top = self._stop.feed(token.piece), token.top[: self._request.num_top_tokens]
+            self._held.append(msgspec.structs.replace(token, piece=piece, top=top))
             if self._stop.is_stopped:
                 self._cut(FinishReason.STOP_SEQUENCE)
                 return

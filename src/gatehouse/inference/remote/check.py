@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import httpx
 import msgspec
 
 from gatehouse.core.errors import GatehouseError
@@ -24,6 +23,8 @@ from gatehouse.inference.remote.errors import RemoteUnreachable
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.source import RemoteSource
 
+# Other failures: `transformers serve` cannot list what did not come from its cache.
+_NOT_READY = frozenset({502, 503, 504})
 _TEXT = TextPrompt("Hello")
 _CHAT = ChatPrompt(({"role": "user", "content": "Hello"},))
 # Asked for in this order; some servers refuse a request that names what they do not know.
@@ -62,7 +63,8 @@ async def check_server(source: RemoteSource, limits: RemoteLimits | None = None)
         ModelTimedOut: It does not answer in time.
         HostLost: It hangs up.
     """
-    async with RemoteModels(limits) as models:
+    # Most of what goes wrong here is what is to be found out.
+    async with RemoteModels(limits, note=lambda model, what: None) as models:
         connection = models.connection(source)
         if source.kind is RemoteKind.TGI:
             context_length, knows_model = await _tgi_info(connection), None
@@ -76,7 +78,7 @@ async def check_server(source: RemoteSource, limits: RemoteLimits | None = None)
 
 async def _listed(connection: RemoteConnection, model_name: str) -> tuple[int | None, bool | None]:
     status, body = await connection.status_and_body("GET", "/v1/models")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    if status in _NOT_READY:
         raise RemoteUnreachable(model_name)
     try:
         listed = [inner_object(item) for item in inner_list(read_object(body).get("data"))]
@@ -91,7 +93,7 @@ async def _listed(connection: RemoteConnection, model_name: str) -> tuple[int | 
 
 async def _tgi_info(connection: RemoteConnection) -> int | None:
     status, body = await connection.status_and_body("GET", "/info")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    if status in _NOT_READY:
         raise RemoteUnreachable("this model")
     try:
         return count_or_none(read_object(body).get("max_total_tokens"))

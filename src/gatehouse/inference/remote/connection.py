@@ -4,7 +4,7 @@ A redirect is never followed and nothing of the environment is used, so a call g
 administrator said and nowhere else.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,10 +22,11 @@ from gatehouse.inference.errors import (
 )
 from gatehouse.inference.remote.errors import RemoteRefuses, RemoteUnreachable
 from gatehouse.inference.remote.source import RemoteSource
-from gatehouse.observability.logging import logger
 
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _CONNECT_PAUSE_SECONDS = 0.1
+# Told the model's name and what went wrong; nothing that a server or a caller said.
+NoteTrouble = Callable[[str, str], None]
 _NO_SUCH = frozenset({404, 405, 410, 501})
 
 
@@ -52,11 +53,16 @@ class RemoteConnection:
     """Speaks to the server of one model."""
 
     def __init__(
-        self, client: httpx.AsyncClient, source: RemoteSource, limits: RemoteLimits
+        self,
+        client: httpx.AsyncClient,
+        source: RemoteSource,
+        limits: RemoteLimits,
+        note: NoteTrouble,
     ) -> None:
         self._client = client
         self._source = source
         self._limits = limits
+        self._note = note
 
     async def events(self, call: Call) -> AsyncGenerator[bytes]:
         """The data of the events that the server answers with. Closing it early hangs up.
@@ -127,12 +133,12 @@ class RemoteConnection:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            logger.warning("a remote engine is unreachable", model=name, why=type(error).__name__)
+            self._note(name, f"cannot be reached ({type(error).__name__})")
             raise RemoteUnreachable(name) from None
         except httpx.TimeoutException:
             raise ModelTimedOut(name) from None
         except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-            logger.warning("a remote engine hung up", model=name, why=type(error).__name__)
+            self._note(name, f"hung up ({type(error).__name__})")
             raise HostLost from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._refuses(f"could not be called ({type(error).__name__})") from None
@@ -166,7 +172,7 @@ class RemoteConnection:
         if status in (408, 504):
             return ModelTimedOut(name)
         if status in (502, 503):
-            logger.warning("a remote engine is not ready", model=name, status=status)
+            self._note(name, f"is not ready (status {status})")
             return RemoteUnreachable(name)
         if status in (400, 413, 422):
             return GenerationRefused(
@@ -184,7 +190,7 @@ class RemoteConnection:
         return self._refuses("failed", status)
 
     def _refuses(self, what: str, status: int | None = None) -> RemoteRefuses:
-        logger.warning("a remote engine refuses", model=self._source.name, why=what, status=status)
+        self._note(self._source.name, f"{what} (status {status})" if status else what)
         return RemoteRefuses(f"the server that runs the model {what}")
 
 

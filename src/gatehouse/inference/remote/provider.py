@@ -32,7 +32,7 @@ from gatehouse.inference.admission import TooManyAtOnce
 from gatehouse.inference.callers import UnderWay
 from gatehouse.inference.errors import GenerationRefused, HostLost, ModelLoading, ModelTimedOut
 from gatehouse.inference.messages import NOBODY, Claim
-from gatehouse.inference.remote.connection import RemoteConnection, RemoteLimits
+from gatehouse.inference.remote.connection import NoteTrouble, RemoteConnection, RemoteLimits
 from gatehouse.inference.remote.errors import RemoteRefuses
 from gatehouse.inference.remote.slots import Slots
 from gatehouse.inference.remote.source import RemoteSource
@@ -46,10 +46,16 @@ _COME_BACK_SECONDS = 30.0
 
 
 class RemoteModels:
-    """`ModelProvider` of the models on other servers. An async context manager."""
+    """`ModelProvider` of the models on other servers. An async context manager.
 
-    def __init__(self, limits: RemoteLimits | None = None) -> None:
+    Args:
+        limits: Of time.
+        note: Told of what goes wrong with a server; the log, unless another is given.
+    """
+
+    def __init__(self, limits: RemoteLimits | None = None, note: NoteTrouble | None = None) -> None:
         self._limits = limits or RemoteLimits()
+        self._note = note or _log
         self._client: httpx.AsyncClient | None = None
         self._slots: dict[str, Slots] = {}
         self._under_way = UnderWay()
@@ -88,7 +94,7 @@ class RemoteModels:
             raise TooManyAtOnce(claim.num_concurrent)
         try:
             slots = self._slots.setdefault(source.key, Slots(source.num_concurrent))
-            yield HeldRemote(source, connection, slots, self._limits)
+            yield HeldRemote(source, connection, slots, self._limits, self._note)
         finally:
             if claim.caller:
                 self._under_way.leave(claim.caller, call)
@@ -96,7 +102,7 @@ class RemoteModels:
     def connection(self, source: RemoteSource) -> RemoteConnection:
         if self._client is None:
             self._client = _new_client(self._limits)
-        return RemoteConnection(self._client, source, self._limits)
+        return RemoteConnection(self._client, source, self._limits, self._note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ class HeldRemote:
     connection: RemoteConnection
     slots: Slots
     limits: RemoteLimits
+    note: NoteTrouble
 
     @property
     def description(self) -> ModelDescription:
@@ -170,7 +177,7 @@ class HeldRemote:
             with anyio.fail_after(deadline - anyio.current_time()):
                 event = await anext(events, None)
         except TimeoutError:
-            logger.warning("a remote engine is too slow", model=self.source.name)
+            self.note(self.source.name, "gave no token in time")
             if sequence.has_begun:
                 raise HostLost from None
             raise ModelTimedOut(self.source.name) from None
@@ -189,7 +196,7 @@ class HeldRemote:
                 raise HostLost
             return sequence.end()
         except UpstreamFailed:
-            logger.warning("a remote engine failed", model=self.source.name)
+            self.note(self.source.name, "said that it failed")
             raise RemoteRefuses("the server that runs the model failed") from None
         except UpstreamMalformed as error:
             raise self._broken(error, sequence) from None
@@ -197,11 +204,11 @@ class HeldRemote:
     def _broken(self, error: UpstreamMalformed, sequence: RemoteSequence) -> GatehouseError:
         if not sequence.has_begun:
             return self._nonsense(error)
-        logger.warning("a remote engine broke off", model=self.source.name, why=error.message)
+        self.note(self.source.name, f"broke off: {error.message}")
         return HostLost()
 
     def _nonsense(self, error: UpstreamMalformed) -> RemoteRefuses:
-        logger.warning("a remote engine talks nonsense", model=self.source.name, why=error.message)
+        self.note(self.source.name, f"gave what cannot be read: {error.message}")
         return RemoteRefuses("the server that runs the model gave an answer that cannot be read")
 
     async def _fitted(self, request: GenerationRequest) -> GenerationRequest:
@@ -248,6 +255,10 @@ class HeldRemote:
         if request.fit_to_context:
             rooms.append(self.source.context_length - num_prompt_tokens)
         return msgspec.structs.replace(request, max_new_tokens=max(1, min(rooms)))
+
+
+def _log(model: str, what: str) -> None:
+    logger.warning("trouble with a remote engine", model=model, what=what)
 
 
 async def _answers(connection: RemoteConnection, wait_seconds: float) -> bool:

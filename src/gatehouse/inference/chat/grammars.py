@@ -7,6 +7,7 @@ stands for any text of a JSON Schema and `<[7]>` for the token with that id.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gatehouse.engines.base import Grammar, GrammarKind
 from gatehouse.inference.chat.dialects import Dialect
@@ -15,6 +16,7 @@ from gatehouse.inference.errors import ValidationFailed
 
 # A model that goes on calling would do so until its tokens are used up.
 MAX_BOUND_CALLS = 16
+_DEFINITIONS = ("$defs", "definitions")
 # Other layout would let a model write blanks for ever.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -113,9 +115,11 @@ class _Rules:
         if answer_format.kind is GrammarKind.REGEX:
             self._add("content", f"/{_escaped(answer_format.text)}/")
         elif answer_format.kind is GrammarKind.JSON_OBJECT:
-            self._add("content", '%json {"type": "object"}')
+            schema = {"type": "object", "x-guidance": _LAYOUT}
+            self._add("content", f"%json {json.dumps(schema)}")
         else:
-            self._add("content", f"%json {answer_format.text}")
+            schema = json.loads(answer_format.text) | {"x-guidance": _LAYOUT}
+            self._add("content", f"%json {json.dumps(schema)}")
         return "content"
 
     def _enclosed(self, dialect: Dialect, more: int) -> str:
@@ -132,10 +136,7 @@ class _Rules:
         return f'"[" call (", " call){{0,{more}}} "]"' if more else '"[" call "]"'
 
     def _call(self, dialect: Dialect, tool: Tool, place: int) -> str:
-        schema = json.dumps(tool.parameters | {"x-guidance": _LAYOUT})
-        head = f'{{"name": "{tool.name}", "{dialect.arguments_key}": '
-        self._add(f"arguments_{place}", f"%json {schema}")
-        self._add(f"call_{place}", f'{_quoted(head)} arguments_{place} "}}"')
+        self._add(f"call_{place}", f"%json {json.dumps(_call_schema(dialect, tool))}")
         return f"call_{place}"
 
     def _opening(self, dialect: Dialect) -> str:
@@ -165,6 +166,20 @@ class _Rules:
         line = f"{name}: {expression}"
         if line not in self.lines:
             self.lines.append(line)
+
+
+def _call_schema(dialect: Dialect, tool: Tool) -> dict[str, Any]:
+    """JSON Schema of one call. Keys come in this order, and so the name first."""
+    parameters = dict(tool.parameters)
+    # References in the parameters are from their root, which is the call's from now on.
+    shared = {key: parameters.pop(key) for key in _DEFINITIONS if key in parameters}
+    return shared | {
+        "type": "object",
+        "properties": {"name": {"const": tool.name}, dialect.arguments_key: parameters},
+        "required": ["name", dialect.arguments_key],
+        "additionalProperties": False,
+        "x-guidance": _LAYOUT,
+    }
 
 
 def _quoted(text: str) -> str:

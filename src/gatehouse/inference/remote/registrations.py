@@ -1,7 +1,7 @@
 """Which repositories' models are run by other servers. Administrators register them."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from sqlalchemy import select
@@ -22,9 +22,11 @@ from gatehouse.inference.remote.sealing import Seal, SealBroken
 from gatehouse.inference.remote.source import RemoteSource, read_server_url
 from gatehouse.inference.remote.tables import RemoteEngineRow
 from gatehouse.observability.audit import AuditedActor, record
+from gatehouse.repos.infos import RepoInfo
 from gatehouse.repos.repository import Repository
 
 DEFAULT_NUM_CONCURRENT = 64
+_TASK = "text-generation"
 _MAX_NAME = 300
 _MAX_KEY = 4096
 _MAX_CONTEXT = 2**31 - 1
@@ -148,6 +150,16 @@ class RemoteEngines:
     def find(self, repository: Repository) -> RemoteEngine | None:
         """The repository's registration; changes by other processes are seen a little later."""
         return self._known.get().get(repository.id)
+
+    def described(self, repository: Repository, info: RepoInfo) -> RepoInfo:
+        """What a repository says of itself, and what the server that runs it adds to that."""
+        engine = self.find(repository)
+        if engine is None:
+            return info
+        task = info.task or _TASK
+        added = [task] + (["conversational"] if engine.abilities.chat is not None else [])
+        tags = dict.fromkeys((*info.tags, *added))
+        return replace(info, task=task, tags=tuple(tags))
 
     def source(self, repository: Repository, engine: RemoteEngine, commit_oid: str) -> RemoteSource:
         """What to hold the model by.

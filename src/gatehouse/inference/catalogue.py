@@ -10,6 +10,7 @@ from gatehouse.core.errors import NotFound
 from gatehouse.core.ids import RepoKind
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.permissions import Permission
+from gatehouse.inference.remote.registrations import RemoteEngines
 from gatehouse.repos.access import Access
 from gatehouse.repos.files import Files
 from gatehouse.repos.infos import Infos, RepoInfo
@@ -47,12 +48,14 @@ class Catalogue:
         access: Access,
         files: Files,
         infos: Infos,
+        remote_engines: RemoteEngines,
         pro_models: Container[Repository],
     ) -> None:
         self._repositories = repositories
         self._access = access
         self._files = files
         self._infos = infos
+        self._remote_engines = remote_engines
         self._pro_models = pro_models
 
     def models(self, actor: Actor) -> list[ServedModel]:
@@ -71,8 +74,9 @@ class Catalogue:
             commit_oid = self._files.commit_oid(repository, "main")
         except NotFound:  # it is empty, or has gone meanwhile
             return None
-        info = self._infos.at(repository, commit_oid)
-        if info.task not in SERVED_TASKS or not _has_weights(info):
+        info = self._remote_engines.described(repository, self._infos.at(repository, commit_oid))
+        is_remote = self._remote_engines.find(repository) is not None
+        if info.task not in SERVED_TASKS or not (is_remote or _has_weights(info)):
             return None
         return ServedModel(repository, info, info.task, repository in self._pro_models)
 

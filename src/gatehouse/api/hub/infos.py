@@ -135,7 +135,7 @@ def _info(
     request: Request, services: Services, repository: Repository, revision: str
 ) -> dict[str, Any]:
     commit_oid = services.files.commit_oid(repository, revision)
-    details = services.infos.at(repository, commit_oid)
+    details = _details(services, repository, commit_oid)
     with_blobs = request.query_params.get("blobs") in ("true", "1", "True")
     answer = {
         **_identity(repository, details),
@@ -154,8 +154,13 @@ def _info(
 
 
 def _short(services: Services, repository: Repository) -> dict[str, Any]:
-    details = services.infos.at(repository, services.files.commit_oid(repository, "HEAD"))
+    details = _details(services, repository, services.files.commit_oid(repository, "HEAD"))
     return {**_identity(repository, details), **_model_keys(repository, details)}
+
+
+def _details(services: Services, repository: Repository, commit_oid: str) -> RepoInfo:
+    info = services.infos.at(repository, commit_oid)
+    return services.remote_engines.described(repository, info)
 
 
 def _identity(repository: Repository, details: RepoInfo) -> dict[str, Any]:

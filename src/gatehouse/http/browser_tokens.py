@@ -4,6 +4,8 @@ Pages of other origins may call the hub (CORS), but never with an access token. 
 shipped to browsers, so the request is refused with the reason and the owner sees a warning.
 """
 
+import re
+
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -27,8 +29,12 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _EXPOSED = (
     "ETag, Link, Location, Content-Range, Content-Length, Accept-Ranges, X-Repo-Commit, "
     "X-Linked-Size, X-Linked-ETag, X-Error-Code, X-Error-Message, X-Total-Count, X-Request-Id, "
-    "X-Xet-Hash, X-Compute-Type, X-Compute-Time, RateLimit, RateLimit-Policy, Retry-After"
+    "X-Xet-Hash, X-Compute-Type, X-Compute-Time, X-Compute-Characters, X-Total-Time, "
+    "X-Validation-Time, X-Queue-Time, X-Inference-Time, X-Time-Per-Token, X-Prompt-Tokens, "
+    "X-Generated-Tokens, X-Cache, X-Should-Retry, RateLimit, RateLimit-Policy, Retry-After"
 )
+# OpenAI's clients describe themselves in headers of this form, more with every version.
+_ALLOWED_FAMILY = re.compile(r"x-stainless-[a-z0-9\-]{1,64}")
 
 
 class BrowserTokenMiddleware:
@@ -43,8 +49,8 @@ class BrowserTokenMiddleware:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if scope["method"] == "OPTIONS" and origin and "access-control-request-method" in headers:
-            await _preflight()(scope, receive, send)
+        if scope["method"] == "OPTIONS":
+            await _preflight(headers)(scope, receive, send)
             return
         if "authorization" in headers and _from_browser(headers):
             refusal = await run_sync(_refusal, Request(scope))
@@ -77,13 +83,16 @@ def _refusal(request: Request) -> Response | None:
     return JSONResponse({"error": _REFUSAL}, 403, headers)
 
 
-def _preflight() -> Response:
+def _preflight(headers: Headers) -> Response:
+    """The answer to `OPTIONS` of any address, whoever asks."""
+    asked = headers.get("access-control-request-headers", "").lower().split(",")
+    family = [name.strip() for name in asked if _ALLOWED_FAMILY.fullmatch(name.strip())]
     return Response(
         status_code=204,
         headers={
             "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Methods": _METHODS,
-            "Access-Control-Allow-Headers": _ALLOW_HEADERS,
+            "Access-Control-Allow-Headers": ", ".join([_ALLOW_HEADERS, *family]),
             "Access-Control-Max-Age": "86400",
         },
     )

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions for one model, named by the path: the body's `model` is ignored."""
+"""OpenAI's chat completions. Where the path names the model, the body's `model` is ignored."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -13,8 +13,10 @@ from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.bodies import read_json_object
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.events import EventStream
-from gatehouse.api.inference.paths import model_paths
+from gatehouse.api.inference.figures import figures_of
+from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event, speaks_openai
+from gatehouse.api.inference.root_calls import BodyCall
 from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.chat import ChatJob, parse_chat
 
@@ -27,6 +29,10 @@ _BARE_REQUESTS = "python-requests/"
 
 
 async def chat_completions(call: ModelCallDependency, request: Request) -> Response:
+    return await answer_chat(call, await read_json_object(request))
+
+
+async def root_chat_completions(call: BodyCall, request: Request) -> Response:
     return await answer_chat(call, await read_json_object(request))
 
 
@@ -50,7 +56,8 @@ async def answer_chat(call: ModelCall, body: dict[str, Any]) -> Response:
 async def _run(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
     async with call.counted(job.num_new_tokens):
         target = await call.find_model(body, is_stream=False)
-        return json_answer(await call.services.chat.run(target, job), call.headers)
+        answer = await call.services.chat.run(target, job)
+    return json_answer(answer, call.headers | figures_of(call))
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
@@ -99,3 +106,5 @@ def _add_tool_calls(chunk: dict[str, Any]) -> None:
 
 for _path in model_paths("/v1/chat/completions"):
     router.add_api_route(_path, chat_completions, methods=["POST"], include_in_schema=False)
+for _path in root_paths("/v1/chat/completions"):
+    router.add_api_route(_path, root_chat_completions, methods=["POST"], include_in_schema=False)

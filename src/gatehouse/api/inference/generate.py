@@ -9,13 +9,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatehouse.api.inference.answers import error_answer, error_body, json_answer
+from gatehouse.api.inference.answers import error_body, json_answer
 from gatehouse.api.inference.bodies import read_inputs, read_json_object
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.chat import answer_chat
+from gatehouse.api.inference.completions import answer_completion
 from gatehouse.api.inference.events import EventStream
+from gatehouse.api.inference.figures import figures_of
 from gatehouse.api.inference.paths import model_paths
-from gatehouse.core.errors import GatehouseError, NotBuilt
+from gatehouse.api.inference.refusals import InferenceRoute, refusal
+from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.generation import Target
 from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
 from gatehouse.inference.response_cache import (
@@ -25,22 +28,24 @@ from gatehouse.inference.response_cache import (
     cache_use,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=InferenceRoute)
 
 _SERVERLESS_NEW_TOKENS = 20
 _GENERATE_NEW_TOKENS = 100
 
 
 async def run_model(call: ModelCallDependency, request: Request) -> Response:
-    """Whatever the body asks of this model: text, chat, streamed or whole."""
-    try:
-        body = await read_inputs(request)
-    except GatehouseError as error:
-        return error_answer(error, call.headers)
+    """Run a model on `inputs`, `messages` or a `prompt`."""
+    return await answer_whatever(call, request)
+
+
+async def answer_whatever(call: ModelCall, request: Request) -> Response:
+    """The answer to what the body asks for: text, chat or a completion, streamed or whole."""
+    body = await read_inputs(request)
     if isinstance(body.get("messages"), list):
         return await answer_chat(call, body)
-    if "inputs" not in body:
-        raise NotBuilt("Completions of a `prompt` are not built yet: send `inputs`.")
+    if body.get("inputs") is None and body.get("prompt") is not None:
+        return await answer_completion(call, body)
     # InferenceClient's users see the continuation only, as its documentation says.
     is_hub_client = "hf_hub/" in call.user_agent
     defaults = RouteDefaults(_SERVERLESS_NEW_TOKENS, return_full_text=not is_hub_client)
@@ -50,11 +55,11 @@ async def run_model(call: ModelCallDependency, request: Request) -> Response:
 
 
 async def generate(call: ModelCallDependency, request: Request) -> Response:
-    return await _answer_generate(call, request, is_stream=False)
+    return await answer_generate(call, request, is_stream=False)
 
 
 async def generate_stream(call: ModelCallDependency, request: Request) -> Response:
-    return await _answer_generate(call, request, is_stream=True)
+    return await answer_generate(call, request, is_stream=True)
 
 
 async def answer_text(
@@ -75,14 +80,12 @@ async def answer_text(
             return _stream(call, body, job)
         return await call.unless_client_leaves(lambda: _run(call, body, job, as_list=as_list))
     except GatehouseError as error:
-        return error_answer(error, call.headers)
+        return refusal(call.request, error, call.headers)
 
 
-async def _answer_generate(call: ModelCall, request: Request, *, is_stream: bool) -> Response:
-    try:
-        body = await read_json_object(request)
-    except GatehouseError as error:
-        return error_answer(error, call.headers)
+async def answer_generate(call: ModelCall, request: Request, *, is_stream: bool) -> Response:
+    """The answer of text-generation-inference's own two routes."""
+    body = await read_json_object(request)
     defaults = RouteDefaults(_GENERATE_NEW_TOKENS, return_full_text=False)
     return await answer_text(call, body, defaults, as_list=False, is_stream=is_stream)
 
@@ -124,7 +127,10 @@ def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Re
                     yield event
 
     return EventStream(
-        events, call.headers, lambda error: error_answer(error, call.headers), error_body
+        events,
+        call.headers,
+        lambda error: refusal(call.request, error, call.headers),
+        error_body,
     )
 
 
@@ -138,24 +144,20 @@ def _cache_key(call: ModelCall, target: Target, job: TextGenerationJob, *, as_li
 
 
 def _figures(call: ModelCall, found: CachedAnswer, outcome: CacheOutcome) -> dict[str, str]:
-    headers = {
-        "x-cache": outcome.value,
+    headers = {"x-cache": outcome.value}
+    if outcome is not CacheOutcome.HIT:
+        return headers | figures_of(call, found.num_characters)
+    return headers | {
+        "x-compute-type": "cache",
         "x-compute-characters": str(found.num_characters),
         "x-prompt-tokens": str(found.num_prompt_tokens),
         "x-generated-tokens": str(found.num_generated_tokens),
     }
-    if outcome is CacheOutcome.HIT:
-        return headers | {"x-compute-type": "cache"}
-    seconds = call.meter.total_seconds
-    return headers | {
-        "x-compute-time": f"{seconds:.3f}",
-        "x-total-time": str(round(seconds * 1000)),
-        "x-time-per-token": str(round(seconds * 1000 / max(1, found.num_generated_tokens))),
-    }
 
 
+router.add_api_route("/models/{namespace:name}/{name:name}", run_model, methods=["POST"])
 for _path in model_paths(""):
-    router.add_api_route(_path, run_model, methods=["POST"], include_in_schema=_path.endswith("}"))
+    router.add_api_route(_path, run_model, methods=["POST"], include_in_schema=False)
 for _path in model_paths("/generate"):
     router.add_api_route(_path, generate, methods=["POST"], include_in_schema=False)
 for _path in model_paths("/generate_stream"):

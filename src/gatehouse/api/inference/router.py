@@ -2,8 +2,30 @@
 
 from fastapi import APIRouter
 
-from gatehouse.api.inference import chat, generate, infos, later
+from gatehouse.api.inference import (
+    bare_names,
+    chat,
+    completions,
+    default_model,
+    generate,
+    infos,
+    later,
+    models,
+    tasks,
+    tokenize,
+)
 
 router = APIRouter()
-for _part in (generate.router, chat.router, infos.router, later.router):
-    router.include_router(_part)
+for _part in (
+    generate,
+    chat,
+    completions,
+    models,
+    tokenize,
+    tasks,
+    infos,
+    default_model,
+    later,
+    bare_names,
+):
+    router.include_router(_part.router)

@@ -88,6 +88,7 @@ class Hub:
     def close(self) -> None:
         self.client.close()
         self._loop.__exit__(None, None, None)
+        self.services.response_cache.close()
         self.database.dispose()
 
     def make_user(self, name: str) -> Person:

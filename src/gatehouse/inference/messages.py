@@ -17,6 +17,7 @@ class ModelSource(msgspec.Struct, frozen=True):
         folder: Where its files lie.
         weight_bytes: Size of its weights on disk.
         cache_bytes: What its key-value cache may grow to, as far as its configuration tells.
+        keeps_answers: False if its owner wants no answer of it in the response cache.
     """
 
     key: str
@@ -25,6 +26,7 @@ class ModelSource(msgspec.Struct, frozen=True):
     weight_bytes: int
     engine: EngineName = EngineName.TEXT_GENERATION
     cache_bytes: int = 0
+    keeps_answers: bool = True
 
 
 class Claim(msgspec.Struct, frozen=True):

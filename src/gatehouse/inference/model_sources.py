@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from gatehouse.inference.errors import ModelNotServable
 from gatehouse.inference.messages import ModelSource
@@ -57,11 +58,18 @@ class ModelSources:
             folder=str(folder.path),
             weight_bytes=folder.weight_bytes,
             cache_bytes=folder.cache_bytes,
+            keeps_answers=_keeps_answers(info.metadata),
         )
 
     def _model_file(self, repository: Repository, file: File) -> ModelFile:
         local = self._files.local_path(file)
         return ModelFile(file.path, file.size, local, lambda: self._files.read(repository, file))
+
+
+def _keeps_answers(metadata: dict[str, Any]) -> bool:
+    """False where the card says `inference: {cache: false}`."""
+    inference = metadata.get("inference")
+    return not (isinstance(inference, dict) and inference.get("cache") is False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

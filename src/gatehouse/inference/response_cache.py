@@ -1,21 +1,23 @@
 """Answers kept for a while: the same request gives the same answer at once, sampled ones too.
 
-In this worker's memory, bounded by bytes, count, age and by owner. It decides nothing about who may
-ask: callers pass the gate before they come here, every time.
+Equal requests at the same time share one run, in whichever worker of the hub they came in. It
+decides nothing about who may ask: callers pass the gate before they come here, every time.
 """
 
 import hashlib
-from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
+from anyio.to_thread import run_sync
 
-_ENTRY_OVERHEAD_BYTES = 512
-_OWNER_SHARE = 4
+from gatehouse.inference.answer_store import AnswerStore, CachedAnswer
+from gatehouse.inference.flight_locks import FlightLocks
+
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -36,21 +38,6 @@ class CacheOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CachedAnswer:
-    """A whole answer. It holds nothing about who asked.
-
-    Attributes:
-        body: As it goes over the wire.
-        num_characters: Of the input.
-    """
-
-    body: bytes
-    num_characters: int
-    num_prompt_tokens: int
-    num_generated_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class CacheScope:
     """What an answer depends on besides the request itself.
 
@@ -58,6 +45,7 @@ class CacheScope:
         repository_id: The internal id: survives a change of name, is not given again.
         generation: Changes whenever the repository's readers may have changed.
         variant: The shape of the answer: the route and its defaults.
+        runner: The software that gave it.
     """
 
     repository_id: int
@@ -65,44 +53,16 @@ class CacheScope:
     generation: int
     task: str
     variant: str
+    runner: str = ""
 
 
-@dataclass(slots=True)
-class _Entry:
-    answer: CachedAnswer
-    owner: str
-    stored_at: float
-
-    @property
-    def num_bytes(self) -> int:
-        return len(self.answer.body) + _ENTRY_OVERHEAD_BYTES
-
-
-@dataclass(eq=False)
 class ResponseCache:
-    """Least recently used answers go first; nobody's answers take more than a share of it.
+    """The cache as one worker uses it, over a file and its locks."""
 
-    Args:
-        max_bytes: Of all answers together.
-        max_age_seconds: After which an answer is no longer given.
-        max_entries: How many answers.
-        clock: Seconds, only ever growing.
-    """
-
-    max_bytes: int
-    max_age_seconds: float = 3600.0
-    max_entries: int = 10_000
-    clock: Callable[[], float] = anyio.current_time
-    _entries: OrderedDict[str, _Entry] = field(default_factory=OrderedDict)
-    _bytes_by_owner: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    _running: dict[str, anyio.Event] = field(default_factory=dict)
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(self._bytes_by_owner.values())
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    def __init__(self, store: AnswerStore, locks: FlightLocks) -> None:
+        self._store = store
+        self._locks = locks
+        self._running: dict[str, anyio.Event] = {}
 
     async def get_or_run(
         self, key: str, owner: str, use: CacheUse, run: Callable[[], Awaitable[CachedAnswer]]
@@ -115,55 +75,45 @@ class ResponseCache:
         if use is not CacheUse.READ:
             answer = await run()
             if use is CacheUse.REFRESH:
-                self._keep(key, owner, answer)
+                await run_sync(self._store.keep, key, owner, answer)
             return answer, CacheOutcome.BYPASS
         while True:
-            kept = self._find(key)
+            kept = await run_sync(self._store.find, key)
             if kept is not None:
                 return kept, CacheOutcome.HIT
             other = self._running.get(key)
             if other is None:
-                break
+                return await self._run_first(key, owner, run)
             await other.wait()
+
+    async def _run_first(
+        self, key: str, owner: str, run: Callable[[], Awaitable[CachedAnswer]]
+    ) -> tuple[CachedAnswer, CacheOutcome]:
+        """Run for everybody in this worker, unless another worker just did."""
         self._running[key] = done = anyio.Event()
         try:
-            answer = await run()
-            self._keep(key, owner, answer)
-            return answer, CacheOutcome.MISS
+            async with self._locks.hold(key):
+                kept = await run_sync(self._store.find, key)
+                if kept is not None:
+                    return kept, CacheOutcome.HIT
+                answer = await run()
+                await run_sync(self._store.keep, key, owner, answer)
+                return answer, CacheOutcome.MISS
         finally:
             del self._running[key]
             done.set()
 
-    def _find(self, key: str) -> CachedAnswer | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if self.clock() - entry.stored_at > self.max_age_seconds:
-            self._drop(key)
-            return None
-        self._entries.move_to_end(key)
-        return entry.answer
+    def close(self) -> None:
+        self._store.close()
+        self._locks.close()
 
-    def _keep(self, key: str, owner: str, answer: CachedAnswer) -> None:
-        self._drop(key)
-        entry = _Entry(answer, owner, self.clock())
-        share = self.max_bytes // _OWNER_SHARE
-        if entry.num_bytes > share:
-            return
-        self._entries[key] = entry
-        self._bytes_by_owner[owner] += entry.num_bytes
-        while self._bytes_by_owner[owner] > share:
-            self._drop(next(k for k, kept in self._entries.items() if kept.owner == owner))
-        while self.num_bytes > self.max_bytes or len(self._entries) > self.max_entries:
-            self._drop(next(iter(self._entries)))
 
-    def _drop(self, key: str) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return
-        self._bytes_by_owner[entry.owner] -= entry.num_bytes
-        if not self._bytes_by_owner[entry.owner]:
-            del self._bytes_by_owner[entry.owner]
+def open_response_cache(folder: Path, max_bytes: int) -> ResponseCache:
+    """The cache of a data folder. One a process: see `FlightLocks`."""
+    return ResponseCache(
+        AnswerStore(folder / "response_cache.db", max_bytes),
+        FlightLocks(folder / "response_cache.locks"),
+    )
 
 
 def cache_key(scope: CacheScope, job: Any) -> str:

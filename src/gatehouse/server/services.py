@@ -33,7 +33,7 @@ from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.registrations import RemoteEngines
 from gatehouse.inference.remote.sealing import Seal
-from gatehouse.inference.response_cache import ResponseCache
+from gatehouse.inference.response_cache import open_response_cache
 from gatehouse.inference.usage import Usage
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
@@ -122,7 +122,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         chat=ChatCompletions(generation),
         completions=Completions(generation),
         catalogue=Catalogue(repositories, access, files, infos, remote_engines, pro_models),
-        response_cache=ResponseCache(settings.response_cache_bytes),
+        response_cache=open_response_cache(folder, settings.response_cache_bytes),
         admission=Admission(
             plans,
             pro_models,

@@ -30,9 +30,8 @@ from gatehouse.inference.admission import Admitted, Caller, billed_organization
 from gatehouse.inference.generation import Target
 from gatehouse.inference.messages import Claim, ModelSource
 from gatehouse.inference.meter import Meter
-from gatehouse.inference.model_sources import TEXT_GENERATION
 from gatehouse.inference.remote.source import RemoteSource
-from gatehouse.inference.response_cache import CacheScope
+from gatehouse.inference.response_cache import CacheOutcome
 from gatehouse.repos.repository import Repository
 
 _call_numbers = itertools.count(1)
@@ -50,6 +49,7 @@ class ModelCall:
         headers: For the answer, good or bad; filled while the call goes on.
         meter: What the call took so far.
         number: Tells the calls of this process apart.
+        cache_outcome: What the response cache did for the call, if it was asked.
     """
 
     request: Request
@@ -60,6 +60,7 @@ class ModelCall:
     headers: dict[str, str] = field(default_factory=lambda: {"x-compute-type": "cpu"})
     meter: Meter = field(default_factory=Meter)
     number: int = field(default_factory=lambda: next(_call_numbers))
+    cache_outcome: CacheOutcome | None = None
 
     @property
     def name(self) -> str:
@@ -135,16 +136,6 @@ class ModelCall:
             wait_seconds=patience.wait_seconds,
             may_load=patience.may_load,
             claim=Claim(self.caller.key, self.limits.num_concurrent, self.number),
-        )
-
-    def cache_scope(self, target: Target, variant: str) -> CacheScope:
-        return CacheScope(
-            repository_id=self.repository.id,
-            # Behind the repository's internal id; of a remote model it has the server too.
-            commit_oid=target.version.partition(":")[2],
-            generation=self.repository.generation,
-            task=TEXT_GENERATION,
-            variant=variant,
         )
 
     async def unless_client_leaves(self, run: Callable[[], Awaitable[Result]]) -> Result:

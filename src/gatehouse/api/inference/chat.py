@@ -3,21 +3,23 @@
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.bodies import read_json_object
+from gatehouse.api.inference.caching import cached_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.events import EventStream
-from gatehouse.api.inference.figures import figures_of
 from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event, speaks_openai
 from gatehouse.api.inference.root_calls import BodyCall
 from gatehouse.core.errors import GatehouseError
+from gatehouse.inference.answer_store import CachedAnswer
 from gatehouse.inference.chat import ChatJob, parse_chat
 
 router = APIRouter(route_class=InferenceRoute)
@@ -56,8 +58,27 @@ async def answer_chat(call: ModelCall, body: dict[str, Any]) -> Response:
 async def _run(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
     async with call.counted(job.num_new_tokens):
         target = await call.find_model(body, is_stream=False)
-        answer = await call.services.chat.run(target, job)
-    return json_answer(answer, call.headers | figures_of(call))
+
+        async def run() -> CachedAnswer:
+            answer = await call.services.chat.run(target, job)
+            meter = call.meter
+            return CachedAnswer(
+                msgspec.json.encode(answer),
+                None,
+                meter.num_prompt_tokens,
+                meter.num_generated_tokens,
+            )
+
+        return await cached_answer(
+            call,
+            body,
+            target,
+            replace(job, priority=0),
+            run,
+            task="chat",
+            variant="openai",
+            by_default=False,
+        )
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:

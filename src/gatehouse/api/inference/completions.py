@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,15 +10,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.bodies import read_json_object
+from gatehouse.api.inference.caching import cached_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.events import EventStream
-from gatehouse.api.inference.figures import figures_of
 from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event
 from gatehouse.api.inference.root_calls import BodyCall
 from gatehouse.core.errors import GatehouseError
+from gatehouse.inference.answer_store import CachedAnswer
 from gatehouse.inference.completions.jobs import CompletionJob, parse_completion
 
 router = APIRouter(route_class=InferenceRoute)
@@ -50,10 +51,26 @@ async def answer_completion(call: ModelCall, body: dict[str, Any]) -> Response:
 async def _run(call: ModelCall, body: dict[str, Any], job: CompletionJob) -> Response:
     async with call.counted(job.num_new_tokens, len(job.prompts)):
         target = await call.find_model(body, is_stream=False)
-        answer = await call.services.completions.run(target, job)
-    return json_answer(
-        msgspec.json.encode(answer), call.headers | figures_of(call, job.num_characters)
-    )
+
+        async def run() -> CachedAnswer:
+            answer = await call.services.completions.run(target, job)
+            return CachedAnswer(
+                msgspec.json.encode(answer),
+                job.num_characters,
+                call.meter.num_prompt_tokens,
+                call.meter.num_generated_tokens,
+            )
+
+        return await cached_answer(
+            call,
+            body,
+            target,
+            replace(job, request=msgspec.structs.replace(job.request, priority=0)),
+            run,
+            task="completions",
+            variant="openai",
+            by_default=False,
+        )
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: CompletionJob) -> Response:

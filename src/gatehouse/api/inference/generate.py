@@ -9,24 +9,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatehouse.api.inference.answers import error_body, json_answer
+from gatehouse.api.inference.answers import error_body
 from gatehouse.api.inference.bodies import read_inputs, read_json_object
+from gatehouse.api.inference.caching import cached_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.chat import answer_chat
 from gatehouse.api.inference.completions import answer_completion
 from gatehouse.api.inference.events import EventStream
-from gatehouse.api.inference.figures import figures_of
 from gatehouse.api.inference.paths import model_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal
 from gatehouse.core.errors import GatehouseError
-from gatehouse.inference.generation import Target
+from gatehouse.inference.answer_store import CachedAnswer
+from gatehouse.inference.model_sources import TEXT_GENERATION
 from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
-from gatehouse.inference.response_cache import (
-    CachedAnswer,
-    CacheOutcome,
-    cache_key,
-    cache_use,
-)
 
 router = APIRouter(route_class=InferenceRoute)
 
@@ -105,17 +100,15 @@ async def _run(
                 answer.num_generated_tokens,
             )
 
-        options = body.get("options")
-        headers = call.request.headers
-        use = cache_use(
-            headers.get("x-use-cache"),
-            options.get("use_cache") if isinstance(options, dict) else None,
-            headers.get("cache-control"),
+        return await cached_answer(
+            call,
+            body,
+            target,
+            _cached_parts(job),
+            run,
+            task=TEXT_GENERATION,
+            variant="list" if as_list else "object",
         )
-        key = _cache_key(call, target, job, as_list=as_list)
-        found, outcome = await call.services.response_cache.get_or_run(key, call.owner, use, run)
-        call.meter.is_cached = outcome is CacheOutcome.HIT
-    return json_answer(found.body, call.headers | _figures(call, found, outcome))
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Response:
@@ -134,25 +127,11 @@ def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Re
     )
 
 
-def _cache_key(call: ModelCall, target: Target, job: TextGenerationJob, *, as_list: bool) -> str:
+def _cached_parts(job: TextGenerationJob) -> Any:
     """The same for everybody who may run the model: the plan's priority is left out."""
     request = msgspec.structs.replace(job.request, priority=0)
     parts = (job.prompts, request, job.is_batch, job.num_sequences, job.best_of)
-    shape = (job.return_full_text, job.with_details)
-    scope = call.cache_scope(target, "list" if as_list else "object")
-    return cache_key(scope, [parts, shape])
-
-
-def _figures(call: ModelCall, found: CachedAnswer, outcome: CacheOutcome) -> dict[str, str]:
-    headers = {"x-cache": outcome.value}
-    if outcome is not CacheOutcome.HIT:
-        return headers | figures_of(call, found.num_characters)
-    return headers | {
-        "x-compute-type": "cache",
-        "x-compute-characters": str(found.num_characters),
-        "x-prompt-tokens": str(found.num_prompt_tokens),
-        "x-generated-tokens": str(found.num_generated_tokens),
-    }
+    return (parts, job.return_full_text, job.with_details)
 
 
 router.add_api_route("/models/{namespace:name}/{name:name}", run_model, methods=["POST"])

@@ -1,0 +1,238 @@
+"""Kept answers in a SQLite file of their own, which all hub workers share and restarts survive.
+
+A cache: the file may be deleted at any time, and one that is damaged is begun anew. Bounded by
+bytes, count, age and by owner, the least recently used going first. Blocking; any thread may call.
+"""
+
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gatehouse.observability.logging import logger
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE answers (
+    key TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    answer BLOB NOT NULL,
+    num_bytes INTEGER NOT NULL,
+    stored_at REAL NOT NULL,
+    last_used REAL NOT NULL
+);
+CREATE INDEX by_owner ON answers (owner, last_used, num_bytes);
+CREATE INDEX by_use ON answers (last_used, num_bytes);
+CREATE INDEX by_age ON answers (stored_at);
+"""
+_ENTRY_OVERHEAD_BYTES = 512
+_OWNER_SHARE = 4
+_BUSY_SECONDS = 2.0
+# An entry's last use is written down only this often: reading is then reading.
+_TOUCH_SECONDS = 60.0
+# Clocks of a machine that was set back must not make entries immortal.
+_CLOCK_SLACK_SECONDS = 60.0
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+
+class CachedAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """A whole answer. It holds nothing about who asked.
+
+    Attributes:
+        body: As it goes over the wire.
+        num_characters: Of the input, where it is one text.
+    """
+
+    body: bytes
+    num_characters: int | None
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    content_type: str = "application/json"
+
+
+Result = TypeVar("Result")
+
+_decoder = msgspec.msgpack.Decoder(CachedAnswer)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class AnswerStore:
+    """One process's access to the file.
+
+    Args:
+        path: Of the file; made when it is needed first.
+        max_bytes: Of all answers together.
+        max_age_seconds: After which an answer is no longer given.
+        max_entries: How many answers.
+        clock: Seconds since 1970, since they have to mean the same after a restart.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int,
+        max_age_seconds: float = 3600.0,
+        max_entries: int = 10_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._max_age_seconds = max_age_seconds
+        self._max_entries = max_entries
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+
+    def find(self, key: str) -> CachedAnswer | None:
+        """The kept answer, or None. Trouble with the file is as good as none."""
+        return self._use(lambda connection: self._find(connection, key), None)
+
+    def keep(self, key: str, owner: str, answer: CachedAnswer) -> None:
+        """Take an answer in, and let go of what is over a bound.
+
+        Args:
+            key: See `cache_key`.
+            owner: Whose share it counts against; only a hash of it is written.
+            answer: One that is larger than a share is not kept.
+        """
+        who = hashlib.sha256(owner.encode()).hexdigest()[:32]
+        data = _encoder.encode(answer)
+        self._use(lambda connection: self._keep(connection, key, who, data), None)
+
+    def count(self) -> tuple[int, int]:
+        """How many answers there are, and their bytes."""
+        return self._use(_count, (0, 0))
+
+    def close(self) -> None:
+        with self._lock:
+            self._disconnect()
+
+    def _find(self, connection: sqlite3.Connection, key: str) -> CachedAnswer | None:
+        query = "SELECT answer, stored_at, last_used FROM answers WHERE key = ?"
+        row = connection.execute(query, (key,)).fetchone()
+        if row is None:
+            return None
+        answer, stored_at, last_used = row
+        now = self._clock()
+        if not -_CLOCK_SLACK_SECONDS <= now - stored_at <= self._max_age_seconds:
+            return None
+        if now - last_used > _TOUCH_SECONDS:
+            connection.execute("UPDATE answers SET last_used = ? WHERE key = ?", (now, key))
+        return _decoder.decode(answer)
+
+    def _keep(self, connection: sqlite3.Connection, key: str, who: str, data: bytes) -> None:
+        num_bytes = len(data) + _ENTRY_OVERHEAD_BYTES
+        share = self._max_bytes // _OWNER_SHARE
+        now = self._clock()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM answers WHERE key = ?", (key,))
+        if num_bytes <= share:
+            row = (key, who, data, num_bytes, now, now)
+            connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+        oldest, newest = now - self._max_age_seconds, now + _CLOCK_SLACK_SECONDS
+        connection.execute(
+            "DELETE FROM answers WHERE stored_at < ? OR stored_at > ?", (oldest, newest)
+        )
+        _shrink(connection, "owner = ?", (who,), share, self._max_entries // _OWNER_SHARE)
+        _shrink(connection, "1", (), self._max_bytes, self._max_entries)
+        connection.execute("COMMIT")
+
+    def _use(self, work: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
+        """What the work gives, one at a time; `otherwise` if something is wrong with the file.
+
+        A damaged file is removed, so that the next work begins a new one.
+        """
+        with self._lock:
+            try:
+                return work(self._connect())
+            except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
+                logger.warning("the response cache failed", reason=str(error))
+                self._recover(error)
+                return otherwise
+
+    def _connect(self) -> sqlite3.Connection:
+        """The connection to the file that is there now; another worker may have begun it anew."""
+        if self._connection is not None and _inode(self._path) != self._inode:
+            self._disconnect()
+        if self._connection is None:
+            # For this user's eyes: answers of private models are in it.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._connection = _open(self._path)
+            self._inode = _inode(self._path)
+        return self._connection
+
+    def _recover(self, error: Exception) -> None:
+        code = getattr(error, "sqlite_errorcode", None)
+        is_damaged = code is None or code & 0xFF in _DAMAGED
+        self._disconnect()
+        if is_damaged and not isinstance(error, OSError):
+            for end in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A power cut may cost what is in it, and nothing else depends on it.
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
+            connection.executescript(
+                "BEGIN IMMEDIATE; DROP TABLE IF EXISTS answers;"
+                f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+            )
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _count(connection: sqlite3.Connection) -> tuple[int, int]:
+    query = "SELECT count(*), coalesce(sum(num_bytes), 0) FROM answers"
+    num_entries, num_bytes = connection.execute(query).fetchone()
+    return num_entries, num_bytes
+
+
+def _shrink(
+    connection: sqlite3.Connection,
+    which: str,
+    values: tuple[str, ...],
+    max_bytes: int,
+    max_entries: int,
+) -> None:
+    """Delete the least recently used of some answers until they are within two bounds."""
+    query = f"SELECT count(*), coalesce(sum(num_bytes), 0) FROM answers WHERE {which}"  # noqa: S608 - our own words
+    num_entries, num_bytes = connection.execute(query, values).fetchone()
+    if num_bytes <= max_bytes and num_entries <= max_entries:
+        return
+    oldest = f"SELECT key, num_bytes FROM answers WHERE {which} ORDER BY last_used, rowid"  # noqa: S608
+    gone = []
+    for key, size in connection.execute(oldest, values):
+        if num_bytes <= max_bytes and num_entries <= max_entries:
+            break
+        gone.append((key,))
+        num_bytes -= size
+        num_entries -= 1
+    connection.executemany("DELETE FROM answers WHERE key = ?", gone)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0

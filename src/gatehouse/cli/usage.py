@@ -16,6 +16,7 @@ from gatehouse.inference.usage import Figures, Usage, UsageLine
 
 app = typer.Typer()
 
+_NOBODY = "-"
 _COLUMNS = ("day", "user", "token", "billed to", "model")
 # Short, so that a row fits a terminal.
 _FIGURES = ("requests", "cached", "tokens in", "tokens out", "seconds")
@@ -58,6 +59,7 @@ def _day(moment: datetime | None) -> date | None:
 def _as_json(line: UsageLine) -> dict[str, object]:
     names = dataclasses.asdict(line)
     figures = names.pop("figures")
+    del names["repository_id"]
     return {**names, "day": line.day.isoformat(), **figures}
 
 
@@ -67,7 +69,7 @@ def _table(lines: list[UsageLine]) -> Table:
         table.add_column(name, justify="right")
     for line in lines:
         names = (line.user, line.token, line.organization, line.model)
-        shown = (name or "-" for name in names)
+        shown = (name or _NOBODY for name in names)
         table.add_row(line.day.isoformat(), *shown, *_figures(line.figures))
     if len(lines) > 1:
         total = sum((line.figures for line in lines), Figures())

@@ -80,6 +80,7 @@ class UsageLine:
     token: str | None
     organization: str | None
     model: str | None
+    repository_id: int
     figures: Figures
 
 
@@ -141,6 +142,7 @@ class Usage:
                     row.token,
                     row.organization,
                     None if row.model is None else f"{row.namespace}/{row.model}",
+                    row.UsageRow.repository_id,
                     Figures(**{name: getattr(row.UsageRow, name) for name in _FIGURES}),
                 )
                 for row in session.execute(query)

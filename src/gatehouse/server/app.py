@@ -17,6 +17,7 @@ from gatehouse.api.hub import (
     later,
     repositories,
     uploads,
+    usage,
 )
 from gatehouse.api.inference.router import router as inference_router
 from gatehouse.core.settings import Settings
@@ -38,6 +39,7 @@ _API: tuple[APIRouter, ...] = (
     health.router,
     oauth.router,
     identity.router,
+    usage.router,
     repositories.router,
     access_requests.router,
     uploads.router,

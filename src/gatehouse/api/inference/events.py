@@ -108,9 +108,12 @@ class EventStream(Response):
                 item = await consumer.receive()
         await send({"type": "http.response.body", "body": self._last})
 
-    def _encode(self, item: Event | GatehouseError) -> bytes:
-        event = self._describe(item) if isinstance(item, GatehouseError) else item
+    def encode(self, event: Event) -> bytes:
+        """The event as it is sent."""
         return b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+    def _encode(self, item: Event | GatehouseError) -> bytes:
+        return self.encode(self._describe(item) if isinstance(item, GatehouseError) else item)
 
 
 async def until_disconnected(receive: Receive) -> None:

@@ -17,11 +17,10 @@ router = APIRouter(route_class=InferenceRoute)
 
 _GATE = ChosenGate(Permission.INFERENCE_RUN, "it only says that it is not built")
 _Anybody = Annotated[Actor, Depends(_GATE)]
-_POSTED = ("/v1/embeddings", "/v1/responses")
+_POSTED = ("/v1/embeddings",)
 _READ = ("/metrics",)
 _ROOT_POSTED = (
     "/v1/embeddings",
-    "/v1/responses",
     "/v1/audio/transcriptions",
     "/v1/audio/speech",
     "/v1/images/generations",

@@ -11,6 +11,7 @@ from gatehouse.api.inference import (
     infos,
     later,
     models,
+    responses,
     tasks,
     tokenize,
 )
@@ -20,6 +21,7 @@ for _part in (
     generate,
     chat,
     completions,
+    responses,
     models,
     tokenize,
     tasks,

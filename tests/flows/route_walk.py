@@ -27,6 +27,7 @@ from gatehouse.http.gates import (
     RepoGate,
     RouteGate,
 )
+from gatehouse.http.model_gates import NamedModelGate
 from gatehouse.identity.permissions import Permission
 from gatehouse.identity.sessions import csrf_token
 from gatehouse.repos.repository import Gate, Repository
@@ -44,6 +45,16 @@ _WRITING = frozenset(
         Permission.ACCOUNT_WRITE,
     }
 )
+# What a stranger may be told who asks for a model of the vault, or for something not built.
+_REFUSED = frozenset({401, 403, 404, 501})
+# Parts of a model's address that only say how it is written.
+_SPELLINGS = {
+    "_ProxyConvertor": "",
+    "_SlashConvertor": "/",
+    "_VersionConvertor": "v1/",
+    "_RevisionConvertor": "@main",
+    "_EndConvertor": "",
+}
 # Served without a gate: they hold nothing of anybody's.
 UNGATED = {
     "/openapi.json": "describes the API, the same for everybody",
@@ -144,6 +155,8 @@ def _problems(route: Route) -> Iterator[str]:
         yield f"{where}: names a repository and declares {gate}; use `RepoGate`"
     if not route.is_bounded:
         yield f"{where}: takes a body of any size into memory; use `BoundedRoute`"
+    if isinstance(gate, NamedModelGate) and route.names_repository:
+        yield f"{where}: names a repository in its path and looks for it elsewhere"
     if isinstance(gate, PublicGate | ChosenGate) and not gate.reason:
         yield f"{where}: does not say why {type(gate).__name__} is right"
     for method in sorted(route.methods - _SAFE_METHODS):
@@ -160,7 +173,9 @@ def _is_writing(gate: RouteGate) -> bool:
 
 def _only_runs_a_model(gate: RouteGate) -> bool:
     """Running a model changes nothing, and those who read may do it."""
-    return isinstance(gate, RepoGate | ChosenGate) and gate.permission is Permission.INFERENCE_RUN
+    if not isinstance(gate, RepoGate | ChosenGate | NamedModelGate):
+        return False
+    return gate.permission is Permission.INFERENCE_RUN
 
 
 def stale_exceptions(app: FastAPI) -> set[str]:
@@ -234,6 +249,14 @@ def check_strangers(vault: Vault, below: str = "/") -> None:
             raise RouteUnguarded(f"the stranger was let into {repository.repo_id}")
 
 
+def _check_answer(call: "_Call", answer: "_Answer", vault: Vault, who: str) -> None:
+    """Fail if somebody without a right to it got a secret, or an answer of the vault's models."""
+    if vault.leaks(answer.data):
+        raise RouteUnguarded(f"{call} yields a secret to {who}")
+    if call.runs_model and answer.status not in _REFUSED:
+        raise RouteUnguarded(f"{call} runs a model for {who}: {answer.status}")
+
+
 def yielding_routes(vault: Vault) -> set[str]:
     """The routes from which the owner gets a secret: shows that the walk would notice one."""
     found = set()
@@ -243,7 +266,7 @@ def yielding_routes(vault: Vault) -> set[str]:
         found |= {
             f"{call.method} {route.path}"
             for call, answer in zip(calls, answers, strict=True)
-            if vault.leaks(answer)
+            if vault.leaks(answer.data)
         }
     return found
 
@@ -257,21 +280,26 @@ def _call_all(
     may_read: bool,
     form_token: str = "",
 ) -> None:
-    before, writes = vault.hub.state(), vault.hub.writes()
+    before, writes = _state(vault), vault.hub.writes()
     for route in routes:
         calls = list(_calls(route, vault, form_token))
         for call, answer in zip(calls, _send(vault.hub, calls, headers), strict=True):
-            if vault.leaks(answer) and not may_read:
-                raise RouteUnguarded(f"{call} yields a secret to {who}")
+            if not may_read:
+                _check_answer(call, answer, vault, who)
         if vault.hub.writes() == writes:
             continue
-        writes, after = vault.hub.writes(), vault.hub.state()
+        writes, after = vault.hub.writes(), _state(vault)
         changed = _changed(before, after) - OWN_BUSINESS.get(route.path, set())
         if changed:
             raise RouteUnguarded(f"{route.path} lets {who} change {sorted(changed)}")
         before = after
-    if vault.hub.state() != before:
+    if _state(vault) != before:
         raise RouteUnguarded(f"a route lets {who} move a branch and keeps no record of it")
+
+
+def _state(vault: Vault) -> dict[str, list[str]]:
+    """All that a route might change; what callers used is written down later, by a thread."""
+    return {place: rows for place, rows in vault.hub.state().items() if place != "usage"}
 
 
 def _changed(before: dict[str, list[str]], after: dict[str, list[str]]) -> set[str]:
@@ -285,6 +313,7 @@ class _Call:
     url: str
     content: bytes = field(repr=False, default=b"")
     media_type: str = ""
+    runs_model: bool = False
 
     @property
     def is_harmless(self) -> bool:
@@ -293,20 +322,26 @@ class _Call:
         )
 
 
-def _send(hub: Hub, calls: list[_Call], headers: dict[str, str]) -> list[bytes]:
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    data: bytes
+
+
+def _send(hub: Hub, calls: list[_Call], headers: dict[str, str]) -> list[_Answer]:
     """Everything that comes back from each, headers and body; they are sent all at once."""
     transport = httpx.ASGITransport(hub.app)
 
-    async def send(client: httpx.AsyncClient, call: _Call) -> bytes:
+    async def send(client: httpx.AsyncClient, call: _Call) -> _Answer:
         extra = {"Content-Type": call.media_type} if call.media_type else {}
         response = await client.request(
             call.method, call.url, content=call.content, headers={**headers, **extra}
         )
         assert response.status_code != 500, f"{call} answered 500: {response.text}"
         head = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
-        return head.encode() + b"\n\n" + response.content
+        return _Answer(response.status_code, head.encode() + b"\n\n" + response.content)
 
-    async def send_all() -> list[bytes]:
+    async def send_all() -> list[_Answer]:
         async with httpx.AsyncClient(transport=transport, base_url="http://hub.test") as client:
             return await asyncio.gather(*(send(client, call) for call in calls))
 
@@ -317,15 +352,20 @@ def _send(hub: Hub, calls: list[_Call], headers: dict[str, str]) -> list[bytes]:
 
 def _calls(route: Route, vault: Vault, form_token: str = "") -> Iterator[_Call]:
     """One call for each method, repository, file and kind of body that make a difference."""
-    for repository in vault.repositories if route.names_repository else vault.repositories[:1]:
+    runs_model = any(_only_runs_a_model(gate) for gate in route.gates)
+    names_one = route.names_repository or runs_model
+    for repository in vault.repositories if names_one else vault.repositories[:1]:
         for path in _FILES if "rest" in route.parameters else _FILES[:1]:
             url = _fill(route, vault, repository, path)
             for method in sorted(route.methods):
                 if method in _SAFE_METHODS:
-                    yield _Call(method, f"{url}?service=git-upload-pack&blobs=true&expand=true")
+                    query = "service=git-upload-pack&blobs=true&expand=true"
+                    yield _Call(method, f"{url}?{query}", runs_model=runs_model)
                     continue
                 for content, media_type in _bodies(vault, repository, url, form_token):
-                    yield _Call(method, url, content, media_type)
+                    # A form does not name the model, so it is refused for what it is.
+                    runs = runs_model and media_type == "application/json"
+                    yield _Call(method, url, content, media_type, runs)
 
 
 def _fill(route: Route, vault: Vault, repository: Repository, path: str) -> str:
@@ -341,9 +381,14 @@ def _fill(route: Route, vault: Vault, repository: Repository, path: str) -> str:
         "scope": "generation",
         "request_id": "1",
     }
+    if any(isinstance(gate, NamedModelGate) for gate in route.gates):
+        values["rest"] = str(repository.repo_id)
     if "prefix" in route.parameters and "namespace" not in route.parameters:
         values["prefix"] = "default"
-    filled = {name: values.get(name, "1") for name in route.parameters}
+    filled = {
+        name: _SPELLINGS.get(convertor, values.get(name, "1"))
+        for name, convertor in route.parameters.items()
+    }
     return route.path.format(**filled)
 
 
@@ -395,6 +440,9 @@ def _harmful_keys(vault: Vault, repository: Repository) -> dict[str, Any]:
         "oid": oid,
         "size": size,
         "content": "---\nlicense: mit\n---\n",
+        "model": str(repository.repo_id),
+        "prompt": "Once upon a time",
+        "messages": [{"role": "user", "content": "Once upon a time"}],
         "inputs": "Once upon a time",
         "parameters": {"max_new_tokens": 4},
     }

@@ -1,5 +1,6 @@
 """Every route asks the gate: one that yields bytes or changes things without it fails here."""
 
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -14,10 +15,11 @@ from route_walk import (
     stale_exceptions,
     yielding_routes,
 )
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gatehouse.http.context import ServicesDependency
-from gatehouse.http.gates import PublicGate, RepoGate
+from gatehouse.http.gates import ChosenGate, PublicGate, RepoGate
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.permissions import Permission
 from gatehouse.repos.repositories import SettingsChange
@@ -26,6 +28,9 @@ from gatehouse.repos.repository import Gate, Repository
 _REPO = "/planted/{namespace:name}/{name:name}"
 _Known = Annotated[Repository, Depends(RepoGate(Permission.REPO_METADATA))]
 _Reader = Annotated[Repository, Depends(RepoGate(Permission.REPO_CONTENT))]
+_Chooser = Annotated[
+    Actor, Depends(ChosenGate(Permission.INFERENCE_RUN, "the handler asks the gate itself"))
+]
 _Anybody = Annotated[Actor, Depends(PublicGate("it looks harmless"))]
 
 
@@ -142,6 +147,29 @@ def test_a_planted_route_that_changes_for_a_read_token_is_noticed(own_hub: Hub) 
 
     with pytest.raises(RouteUnguarded, match="lets the owner with a read token change"):
         check_strangers(vault, below="/planted")
+
+
+def test_a_planted_route_that_runs_any_model_is_noticed(own_hub: Hub) -> None:
+    """It names the model in its body, and declares that the handler asks the gate."""
+
+    @own_hub.app.post("/planted")
+    async def run(request: Request, _actor: _Chooser) -> Response:
+        return Response(b"Asked for " + await request.body())
+
+    check_gates(own_hub.app)
+    with pytest.raises(RouteUnguarded, match="runs a model for nobody"):
+        check_strangers(build_vault(own_hub), below="/planted")
+
+
+def test_routes_of_the_default_model_are_gated_too(tmp_path: Path, migrated_database: Path) -> None:
+    for name in ("gated", "private"):
+        hub = Hub(tmp_path / name, migrated_database, default_model=f"olivia/{name}")
+        try:
+            vault = build_vault(hub)
+            for below in ("/generate", "/tokenize", "/chat_tokenize", "/invocations", "/info"):
+                check_strangers(vault, below)
+        finally:
+            hub.close()
 
 
 def test_an_unlisted_mount_is_noticed(own_hub: Hub) -> None:

@@ -7,13 +7,15 @@ from starlette.responses import Response
 
 from gatehouse.api.inference.paths import root_paths
 from gatehouse.api.inference.refusals import InferenceRoute
-from gatehouse.http.gates import PublicGate
+from gatehouse.http.gates import ChosenGate
 from gatehouse.http.model_gates import ModelNotFound
 from gatehouse.identity.actors import Actor
+from gatehouse.identity.permissions import Permission
 
 router = APIRouter(route_class=InferenceRoute)
 
-_Anybody = Annotated[Actor, Depends(PublicGate("no repository has such a name"))]
+_GATE = ChosenGate(Permission.INFERENCE_RUN, "no repository has such a name")
+_Anybody = Annotated[Actor, Depends(_GATE)]
 
 
 def no_model(legacy: str, _actor: _Anybody) -> Response:

@@ -37,6 +37,8 @@ PASSWORD = "correct horse battery"
 _KIB = 1024
 # Moved by merely using a credential.
 _LAST_USED = frozenset({"last_used_at"})
+# Booked a second after somebody ran a model, whatever else goes on by then.
+_BOOKED = frozenset({"usage"})
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Hub:
     def close(self) -> None:
         self.client.close()
         self._loop.__exit__(None, None, None)
+        self.services.ledger.close()
         self.services.response_cache.close()
         self.database.dispose()
 
@@ -176,10 +179,12 @@ class Hub:
         return status.st_size, status.st_mtime_ns
 
     def state(self) -> dict[str, list[str]]:
-        """All rows but for when credentials were used, and where every ref of every folder is."""
+        """All rows but for what merely using a credential or a model leaves, and all refs."""
         state: dict[str, list[str]] = {}
         with self.database.read() as session:
             for table in Base.metadata.sorted_tables:
+                if table.name in _BOOKED:
+                    continue
                 columns = ", ".join(
                     f'"{c.name}"' for c in table.columns if c.name not in _LAST_USED
                 )

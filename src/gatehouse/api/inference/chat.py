@@ -1,6 +1,5 @@
 """OpenAI's chat completions. Where the path names the model, the body's `model` is ignored."""
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from gatehouse.api.inference.bodies import read_json_object
 from gatehouse.api.inference.caching import cached_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
+from gatehouse.api.inference.chat_quirks import quirks_of
 from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event, speaks_openai
@@ -25,9 +25,6 @@ from gatehouse.inference.chat import ChatJob, parse_chat
 router = APIRouter(route_class=InferenceRoute)
 
 _DONE = b"data: [DONE]\n\n"
-# They parse the terminator as JSON and raise after the last chunk.
-_NO_DONE = re.compile(r"hf_hub/0\.2[23]\.")
-_BARE_REQUESTS = "python-requests/"
 
 
 async def chat_completions(call: ModelCallDependency, request: Request) -> Response:
@@ -82,47 +79,21 @@ async def _run(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
-    is_text_generation = _is_text_generation(call.request, body)
+    quirks = quirks_of(call.request, body)
 
     async def events() -> AsyncGenerator[dict[str, Any]]:
         async with call.counted(job.num_new_tokens):
             target = await call.find_model(body, is_stream=True)
             async with aclosing(call.services.chat.stream(target, job)) as chunks:
                 async for chunk in chunks:
-                    if is_text_generation:
-                        _add_tool_calls(chunk)
+                    quirks.apply(chunk)
                     yield chunk
 
-    omits_done = is_text_generation or _NO_DONE.search(call.user_agent) is not None
-    return EventStream(
-        events,
-        call.headers,
-        lambda error: refusal(call.request, error, call.headers),
-        refusal_event,
-        b"" if omits_done else _DONE,
-    )
+    def refuse(error: GatehouseError) -> Response:
+        return refusal(call.request, error, call.headers)
 
-
-def _is_text_generation(request: Request, body: dict[str, Any]) -> bool:
-    """Whether the client `text-generation` asks, which names itself no better than `requests`.
-
-    It always sends every field that it knows, null or not.
-    """
-    agent = request.headers.get("user-agent", "")
-    if not agent.startswith(_BARE_REQUESTS) or request.url.path.startswith("/v1/"):
-        return False
-    messages = body.get("messages")
-    return (
-        {"repetition_penalty", "tool_choice"} <= body.keys()
-        and isinstance(messages, list)
-        and all(isinstance(message, dict) and "tool_calls" in message for message in messages)
-    )
-
-
-def _add_tool_calls(chunk: dict[str, Any]) -> None:
-    """Its type wants the key in every delta."""
-    for choice in chunk["choices"]:
-        choice["delta"].setdefault("tool_calls", None)
+    last = b"" if quirks.omits_done else _DONE
+    return EventStream(events, call.headers, refuse, refusal_event, last)
 
 
 for _path in model_paths("/v1/chat/completions"):

@@ -76,8 +76,12 @@ def openai_error(error: GatehouseError, status: int) -> dict[str, Any]:
 
 def speaks_openai(request: Request) -> bool:
     """Whether the caller reads `error` as an object."""
-    agent = request.headers.get("user-agent", "")
-    return request.url.path.startswith("/v1/") or agent.startswith(_OPENAI_AGENTS)
+    return request.url.path.startswith("/v1/") or is_openai_client(request)
+
+
+def is_openai_client(request: Request) -> bool:
+    """Whether one of OpenAI's own clients asks."""
+    return request.headers.get("user-agent", "").startswith(_OPENAI_AGENTS)
 
 
 def _code(error: GatehouseError, status: int) -> str | None:

@@ -77,7 +77,6 @@ class ScriptedModel:
         claim: Claim = NOBODY,
     ) -> AsyncIterator["ScriptedModel"]:
         assert may_load
-        assert claim == NOBODY
         self.num_holds += 1
         yield self
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatehouse.engines.base import (
+    Finish,
     FinishReason,
     GeneratedToken,
     InfillPrompt,
@@ -87,26 +88,26 @@ class _ChunkWriter:
     _num_tokens: int = 0
 
     def chunks(self, output: SequenceOutput) -> list[dict[str, Any]]:
+        # Servers of others say at the end again how it began.
+        is_first = self.sequence.start is None
         self.sequence.add(output)
         written = []
-        if output.start is not None and self.job.echo:
-            written.append(self._echo(output.start))
-        if self.job.only_prompt:
-            return written
+        if self.job.echo and is_first and output.start is not None:
+            # Where nothing is generated, the beginning is the end.
+            written.append(self._echo(output.start, None if output.tokens else output.finish))
         for generated in output.tokens:
             self._num_tokens += 1
             is_last = output.is_last and generated is output.tokens[-1]
             written.append(self._token(generated, is_last=is_last))
         return written
 
-    def _echo(self, start: Start) -> dict[str, Any]:
+    def _echo(self, start: Start, finish: Finish | None) -> dict[str, Any]:
         text = _prompt_text(self.prompt, start)
         logprobs = self._logprobs()
         if logprobs is not None:
             logprobs.add_prompt(start)
         self._num_characters += len(text)
-        finish_reason = "length" if self.job.only_prompt else None
-        return self._chunk(text, logprobs, finish_reason)
+        return self._chunk(text, logprobs, _reason(finish))
 
     def _token(self, generated: GeneratedToken, *, is_last: bool) -> dict[str, Any]:
         logprobs = self._logprobs()
@@ -114,8 +115,7 @@ class _ChunkWriter:
             logprobs.add(generated)
         self._num_characters += len(generated.piece)
         finish = self.sequence.finish if is_last else None
-        reason = _FINISH_REASONS[finish.reason] if finish is not None else None
-        chunk = self._chunk(generated.piece, logprobs, reason)
+        chunk = self._chunk(generated.piece, logprobs, _reason(finish))
         if self.with_tgi_keys:
             chunk |= token_event(self._num_tokens, generated)
             if finish is not None:
@@ -145,25 +145,25 @@ def _choice(
     job: CompletionJob, prompt: Prompt, sequence: GeneratedSequence, index: int
 ) -> dict[str, Any]:
     assert sequence.start is not None
-    assert sequence.finish is not None
     text = _prompt_text(prompt, sequence.start) if job.echo else ""
     logprobs = None
     if job.num_logprobs is not None:
         logprobs = LegacyLogprobs(job.num_logprobs)
         if job.echo:
             logprobs.add_prompt(sequence.start)
-    if not job.only_prompt:
-        text += sequence.text
-        for generated in sequence.tokens if logprobs is not None else ():
-            assert logprobs is not None
+            logprobs.offset = len(text)
+        for generated in sequence.tokens:
             logprobs.add(generated)
-    reason = "length" if job.only_prompt else _FINISH_REASONS[sequence.finish.reason]
     return {
         "index": index,
-        "text": text,
+        "text": text + sequence.text,
         "logprobs": logprobs.body() if logprobs is not None else None,
-        "finish_reason": reason,
+        "finish_reason": _reason(sequence.finish),
     }
+
+
+def _reason(finish: Finish | None) -> str | None:
+    return _FINISH_REASONS[finish.reason] if finish is not None else None
 
 
 def _likeliest(group: list[GeneratedSequence], number: int) -> list[GeneratedSequence]:
@@ -193,7 +193,7 @@ def _head(target: Target) -> dict[str, Any]:
 def _usage(job: CompletionJob, sequences: list[GeneratedSequence]) -> dict[str, int]:
     """Each prompt counts once, however many sequences it was run for."""
     num_prompt = sum(group[0].num_prompt_tokens for group in batched(sequences, job.best_of))
-    num_generated = 0 if job.only_prompt else sum(len(sequence.tokens) for sequence in sequences)
+    num_generated = sum(len(sequence.tokens) for sequence in sequences)
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_generated,

@@ -35,7 +35,6 @@ class CompletionJob:
         num_choices: Answers for each prompt.
         best_of: Sequences for each prompt, of which the likeliest are answered.
         echo: The prompt comes first in the answer.
-        only_prompt: Nothing is generated: the caller wants the prompt's log-probabilities.
         num_logprobs: How many alternatives are reported; None for no log-probabilities at all.
         with_details: The last chunk of a stream carries details, for clients that read TGI's keys.
     """
@@ -45,7 +44,6 @@ class CompletionJob:
     num_choices: int
     best_of: int
     echo: bool
-    only_prompt: bool
     num_logprobs: int | None
     is_stream: bool
     include_usage: bool
@@ -96,12 +94,13 @@ def parse_completion(
     request = GenerationRequest(
         prompt=prompts[0],
         sampling=_sampling(fields),
-        max_new_tokens=1 if wanted == 0 else wanted or max_new_tokens_cap,
+        max_new_tokens=max_new_tokens_cap if wanted is None else wanted,
         fit_to_context=wanted is None,
         stop=read_stop(fields),
         keep_stop=False,
         num_top_tokens=num_logprobs or 0,
-        prompt_details=echo and (num_logprobs is not None or is_tokens),
+        # Nothing to generate is a request to score the prompt.
+        prompt_details=echo and (num_logprobs is not None or is_tokens or wanted == 0),
         grammar=_grammar(fields),
         priority=priority,
     )
@@ -111,7 +110,6 @@ def parse_completion(
         num_choices=num_choices,
         best_of=best_of,
         echo=echo,
-        only_prompt=wanted == 0,
         num_logprobs=num_logprobs,
         is_stream=is_stream,
         include_usage=isinstance(stream_options, Mapping)

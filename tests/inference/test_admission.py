@@ -16,15 +16,12 @@ from gatehouse.inference.admission import (
     NotBillable,
     ProRequired,
     TooLargeForPlan,
-    TooManyAtOnce,
     billed_organization,
 )
 from gatehouse.inference.errors import HostLost, ModelLoading
 from gatehouse.inference.meter import Meter
 from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.repository import Repository
-
-pytestmark = pytest.mark.anyio
 
 PRICING = "https://hub.example/pricing"
 
@@ -162,16 +159,3 @@ def test_only_members_may_have_an_organization_billed(hub: Hub, owner: Person) -
     for actor, name in ((other, "acme"), (ANONYMOUS, "acme"), (member, "nobody"), (member, "")):
         with pytest.raises(NotBillable):
             billed_organization(actor, name)
-
-
-async def test_requests_under_way_are_counted_per_caller(hub: Hub) -> None:
-    admission = hub.services.admission
-    hub.services.plans.set(PlanName.ANONYMOUS, {"num_concurrent": 1}, by=OPERATOR)
-    async with admission.slot(stranger("1.1.1.1")):
-        with pytest.raises(TooManyAtOnce):
-            async with admission.slot(stranger("1.1.1.1")):
-                pass
-        async with admission.slot(stranger("2.2.2.2")):
-            pass
-    async with admission.slot(stranger("1.1.1.1")):
-        pass

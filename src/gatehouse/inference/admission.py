@@ -3,13 +3,10 @@
 Every route comes through it, by whatever name it calls the model.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gatehouse.core.clock import Clock
-from gatehouse.core.errors import Forbidden, Limited, Unauthenticated
+from gatehouse.core.errors import Forbidden, Unauthenticated
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.plans import PlanLimits, Plans, plan_of
 from gatehouse.identity.rate_limits import (
@@ -19,7 +16,12 @@ from gatehouse.identity.rate_limits import (
     caller_key,
     correction,
 )
-from gatehouse.inference.errors import ModelLoading, ModelOverloaded, SupervisorAbsent
+from gatehouse.inference.errors import (
+    ModelLoading,
+    ModelOverloaded,
+    SupervisorAbsent,
+    TooManyAtOnce,
+)
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.pro_models import ProModels
@@ -34,17 +36,6 @@ class AnonymousRefused(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("Running models needs an access token here. Please log in.")
-
-
-class TooManyAtOnce(Limited):
-    """The caller's own requests under way are at the plan's limit."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"You have {limit} requests under way, which is your plan's limit. "
-            "Wait for one to end.",
-            retry_after=1,
-        )
 
 
 class ProRequired(Forbidden):
@@ -113,7 +104,7 @@ class Admitted:
 
 
 class Admission:
-    """Lets calls in, counts those under way in this worker, and settles them when they end."""
+    """Lets calls in and settles them when they end. Those under way the supervisor counts."""
 
     def __init__(
         self,
@@ -131,7 +122,6 @@ class Admission:
         self._ledger = ledger
         self._clock = clock
         self._allow_anonymous = allow_anonymous
-        self._under_way: Counter[str] = Counter()
 
     def limits_of(self, actor: Actor) -> PlanLimits:
         return self._plans.limits_of(actor)
@@ -206,25 +196,6 @@ class Admission:
                 seconds=meter.total_seconds,
             )
         self._ledger.enter(changes, self._usage_key(admitted), figures)
-
-    @asynccontextmanager
-    async def slot(self, caller: Caller) -> AsyncIterator[None]:
-        """Count a call while it runs. Anonymous callers are told apart by address.
-
-        Raises:
-            TooManyAtOnce: The caller has enough under way.
-        """
-        limit = self.limits_of(caller.actor).num_concurrent
-        key = caller.key
-        if self._under_way[key] >= limit:
-            raise TooManyAtOnce(limit)
-        self._under_way[key] += 1
-        try:
-            yield
-        finally:
-            self._under_way[key] -= 1
-            if not self._under_way[key]:
-                del self._under_way[key]
 
     def _usage_key(self, admitted: Admitted) -> UsageKey:
         caller = admitted.caller

@@ -108,3 +108,14 @@ class SuffixNotSupported(Invalid):
 
     def __init__(self) -> None:
         super().__init__("Suffix is not supported and can be achieved by preprocessing the prompt.")
+
+
+class TooManyAtOnce(Limited):
+    """The caller's own requests under way are at the plan's limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"You have {limit} requests under way, which is your plan's limit. "
+            "Wait for one to end.",
+            retry_after=1,
+        )

@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from gatehouse.engines.framing import FrameInvalid
 from gatehouse.engines.messages import HostToWorker
-from gatehouse.inference.admission import TooManyAtOnce
 from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import (
     HostLost,
@@ -24,6 +23,7 @@ from gatehouse.inference.errors import (
     ModelTimedOut,
     ModelTooLarge,
     SupervisorAbsent,
+    TooManyAtOnce,
 )
 from gatehouse.inference.host_connection import HeldHost, HostConnection
 from gatehouse.inference.messages import (

@@ -99,14 +99,13 @@ class ModelCall:
         clients ask again.
 
         Raises:
-            GatehouseError: See `Admission.admit` and `Admission.slot`; or NotBillable.
+            GatehouseError: See `Admission.admit`; or NotBillable.
         """
         admission = self.services.admission
         admitted = await run_sync(self._admit, num_new_tokens, num_prompts)
         ended_by: BaseException | None = None
         try:
-            async with admission.slot(admitted.caller):
-                yield
+            yield
         except BaseException as error:
             ended_by = error
             raise

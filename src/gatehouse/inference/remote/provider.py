@@ -28,9 +28,14 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.remote.base import DeltaReader, RemoteKind, UpstreamFailed, UpstreamMalformed
 from gatehouse.engines.remote.sequence import RemoteSequence
-from gatehouse.inference.admission import TooManyAtOnce
 from gatehouse.inference.callers import UnderWay
-from gatehouse.inference.errors import GenerationRefused, HostLost, ModelLoading, ModelTimedOut
+from gatehouse.inference.errors import (
+    GenerationRefused,
+    HostLost,
+    ModelLoading,
+    ModelTimedOut,
+    TooManyAtOnce,
+)
 from gatehouse.inference.messages import NOBODY, Claim
 from gatehouse.inference.remote.connection import NoteTrouble, RemoteConnection, RemoteLimits
 from gatehouse.inference.remote.errors import RemoteRefuses

@@ -12,6 +12,7 @@ from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.paths import MODEL, model_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal
 from gatehouse.core.errors import GatehouseError
+from gatehouse.inference.admission import TooLargeForPlan
 from gatehouse.inference.errors import ModelLoading, ModelTooLarge
 from gatehouse.inference.generation import Target
 from gatehouse.inference.model_sources import TEXT_GENERATION
@@ -29,6 +30,8 @@ async def status(call: ModelCallDependency) -> Response:
     try:
         target = await call.find_model(_ONLY_LOADED, is_stream=False)
         state = await _state(call, target)
+    except TooLargeForPlan:
+        state = "TooBig"
     except GatehouseError as error:
         return refusal(call.request, error, {})
     return json_answer(

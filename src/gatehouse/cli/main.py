@@ -18,6 +18,7 @@ _MODULES = {
     "plan": "gatehouse.cli.plans",
     "usage": "gatehouse.cli.usage",
     "remote": "gatehouse.cli.remote",
+    "env": "gatehouse.cli.env",
 }
 
 

@@ -22,13 +22,28 @@ def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Hub processes.")] = None,
+    drop_in_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Also answer, on this port, programs that only know the public hub. "
+            "`gatehouse env` prints what to set for them.",
+        ),
+    ] = None,
 ) -> None:
     """Start the server and keep it running until Ctrl-C.
 
     Everything else is set by environment variables: GATEHOUSE_PUBLIC_URL and the like, listed in
     the reference of settings.
     """
-    given = {"data_dir": data_dir, "host": host, "port": port, "workers": workers}
+    given = {
+        "data_dir": data_dir,
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "drop_in_port": drop_in_port,
+    }
     serve(open_for_serving(given))
 
 

@@ -4,6 +4,7 @@ Only `cli` and `server` create `Settings`; lower rooms take plain values. A fiel
 the environment variable `GATEHOUSE_PORT`.
 """
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 1024 * 1024
+_HOST_NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names in lower case, as given with commas between them."""
+    return tuple(name for part in text.split(",") if (name := part.strip().lower()))
 
 
 class Settings(BaseSettings):
@@ -77,6 +84,19 @@ class Settings(BaseSettings):
     enterprise_requests_per_hour: int = Field(
         60000, ge=0, description="Inference requests of an enterprise user."
     )
+    drop_in_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the drop-in listener, for programs that only know the public hub.",
+    )
+    drop_in_host: str = Field(
+        "127.0.0.1", description="Address that the drop-in listener listens on."
+    )
+    drop_in_names: str = Field(
+        "huggingface.co,router.huggingface.co,api-inference.huggingface.co,hf.co",
+        description="Host names, comma-separated, that the drop-in listener answers for.",
+    )
     access_log: bool = Field(False, description="Whether every request is logged.")
     log_json: bool = Field(False, description="Log lines as JSON instead of text.")
 
@@ -86,6 +106,19 @@ class Settings(BaseSettings):
         for part in filter(None, (part.strip() for part in value.split(","))):
             ip_network(part, strict=False)
         return value
+
+    @field_validator("drop_in_names")
+    @classmethod
+    def _are_host_names(cls, value: str) -> str:
+        names = split_names(value)
+        if not names or not all(_HOST_NAME.fullmatch(name) for name in names):
+            raise ValueError("must be host names with a dot in them, such as `huggingface.co`")
+        return value
+
+    @property
+    def drop_in_hosts(self) -> tuple[str, ...]:
+        """The names that requests may come for through the listener; none without one."""
+        return split_names(self.drop_in_names) if self.drop_in_port is not None else ()
 
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'gatehouse.db'}"

@@ -84,15 +84,19 @@ def base_url(request: Request) -> str:
     """The address this client reaches us at, without a trailing slash.
 
     Clients compare the host of URLs we send with the one they called, so it is the configured
-    public URL or the host of the request itself.
+    public URL or the host of the request itself. Whoever came by one of the drop-in listener's
+    names reaches us by that name alone, and only with TLS.
 
     Raises:
         Invalid: The Host header is not a host.
     """
     services = request.app.state.services
+    host = request.headers.get("host", "")
+    name = host.lower().removesuffix(":443")
+    if name in services.settings.drop_in_hosts:
+        return f"https://{name}"
     if services.public_url:
         return str(services.public_url).rstrip("/")
-    host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         raise Invalid("The `Host` header is not a host name.")
     return f"{request.url.scheme}://{host}"

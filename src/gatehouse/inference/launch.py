@@ -34,18 +34,20 @@ def _container_limit() -> int | None:
     return int(text) if text.isdigit() else None
 
 
-class SupervisorProcess:
-    """A running supervisor. It ends with this object, and with this process however that dies."""
+class TiedProcess:
+    """A running module of ours, which serves until its standard input is closed.
 
-    def __init__(self, options: SupervisorOptions) -> None:
+    It ends with this object, and with this process however that dies.
+
+    Args:
+        module: What is run.
+        options: Its argument, sent as JSON.
+    """
+
+    def __init__(self, module: str, options: msgspec.Struct) -> None:
         # It holds nothing but the read end of this pipe; the write end dies with us.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [
-                sys.executable,
-                "-m",
-                "gatehouse.inference.supervisor",
-                msgspec.json.encode(options).decode(),
-            ],
+            [sys.executable, "-m", module, msgspec.json.encode(options).decode()],
             stdin=subprocess.PIPE,
             # Ctrl-C is for the server, which ends us when its workers are done.
             start_new_session=True,
@@ -60,7 +62,7 @@ class SupervisorProcess:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End it and every model host, and wait until it is gone."""
+        """End it and what it started, and wait until it is gone."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -79,3 +81,10 @@ class SupervisorProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class SupervisorProcess(TiedProcess):
+    """A running supervisor."""
+
+    def __init__(self, options: SupervisorOptions) -> None:
+        super().__init__("gatehouse.inference.supervisor", options)

@@ -22,10 +22,13 @@ from gatehouse.inference.errors import (
     ModelNotServable,
     ModelTooLarge,
     SupervisorAbsent,
+    TooManyAtOnce,
 )
 from gatehouse.inference.host_connection import HeldHost
 from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.launch import SupervisorProcess
+from gatehouse.inference.messages import Claim, ModelSource
+from gatehouse.inference.supervisor import SupervisorOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +152,67 @@ async def test_host_that_dies_takes_nobody_with_it(supervisor_path: Path, tiny_l
                     assert await say(model, ask())
 
 
+async def test_calls_of_one_caller_are_counted_over_all_workers(
+    supervisor_path: Path, tiny_llama: Path
+) -> None:
+    model = source(tiny_llama)
+    async with ModelHosts(supervisor_path) as hosts, ModelHosts(supervisor_path) as others:
+        claim = Claim("user 7", num_concurrent=1, call_id=1)
+        async with hosts.hold(model, LONG, claim=claim):
+            async with hosts.hold(model, LONG, claim=claim):
+                pass  # another sequence of the same call
+            with pytest.raises(TooManyAtOnce, match="You have 1 requests under way"):
+                async with others.hold(model, LONG, claim=claim):
+                    pass
+            async with others.hold(model, LONG, claim=Claim("user 8", 1)):
+                pass
+        async with others.hold(model, LONG, claim=claim):
+            pass
+
+
+async def test_requests_that_wait_when_the_supervisor_dies_are_asked_again(
+    tiny_llama: Path,
+) -> None:
+    with TemporaryDirectory(prefix="gh") as folder:
+        path = Path(folder) / "supervisor.sock"
+        options = SupervisorOptions(str(path), 600 * 1024 * 1024, idle_seconds=600, num_cores=1)
+        texts: list[str] = []
+        is_answered = anyio.Event()
+        async with ModelHosts(path) as hosts, anyio.create_task_group() as tasks:
+
+            async def run() -> None:
+                async with hosts.hold(source(tiny_llama), LONG) as model:
+                    texts.append(await say(model, ask()))
+                    is_answered.set()
+
+            with SupervisorProcess(options) as first:
+                tasks.start_soon(run)
+                while not (await hosts.report()).num_waiting:  # noqa: ASYNC110 - another process
+                    await anyio.sleep(0.02)
+                os.kill(first.pid, signal.SIGKILL)
+            clear(folder)
+            with SupervisorProcess(options):
+                await is_answered.wait()
+        assert texts[0]
+
+
+async def test_pinned_models_are_loaded_by_a_supervisor_that_was_started_anew(
+    tiny_llama: Path,
+) -> None:
+    with TemporaryDirectory(prefix="gh") as folder:
+        path = Path(folder) / "supervisor.sock"
+        options = SupervisorOptions(str(path), 600 * 1024 * 1024, idle_seconds=600, num_cores=1)
+        async with ModelHosts(path) as hosts:
+            for _ in range(2):
+                with SupervisorProcess(options):
+                    await hosts.pin([source(tiny_llama)])
+                    (placed,) = (await hosts.report()).models
+                    assert placed.is_pinned
+                clear(folder)
+                while hosts._link.connection is not None:  # noqa: ASYNC110 - a private thing
+                    await anyio.sleep(0.02)
+
+
 async def test_without_a_supervisor_the_answer_is_clear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +259,12 @@ def test_the_hub_side_imports_no_torch() -> None:
         "sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def clear(folder: str) -> None:
+    """Leave nothing of a supervisor that was killed, as whoever starts the next one does."""
+    for left_over in Path(folder).iterdir():
+        left_over.unlink()
 
 
 def child_pids() -> set[int]:

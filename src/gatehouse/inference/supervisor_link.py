@@ -30,6 +30,7 @@ Answer = Granted | Declined | Report
 
 @dataclass(eq=False)
 class _Question:
+    line: _Line
     is_answered: anyio.Event = field(default_factory=anyio.Event)
     answer: Answer | None = None
 
@@ -67,10 +68,10 @@ class SupervisorLink:
             SupervisorAbsent: Nobody is there to be asked.
         """
         line = await self._connected()
-        waiting = self._questions[ticket] = _Question()
+        waiting = self._questions[ticket] = _Question(line)
         try:
-            await self._send(line, question)
-            await waiting.is_answered.wait()
+            if await self._send(line, question):
+                await waiting.is_answered.wait()
             return waiting.answer
         finally:
             del self._questions[ticket]
@@ -81,22 +82,23 @@ class SupervisorLink:
         Raises:
             SupervisorAbsent: Nobody is there to be told.
         """
-        await self._send(await self._connected(), news)
+        if not await self._send(await self._connected(), news):
+            raise SupervisorAbsent
 
     async def tell_if_connected(self, news: WorkerToSupervisor) -> None:
         """The same for what a supervisor that has gone need not know."""
-        if self._line is None:
-            return
-        try:
+        if self._line is not None:
             await self._send(self._line, news)
-        except SupervisorAbsent:
-            return
 
-    async def _send(self, line: _Line, message: WorkerToSupervisor) -> None:
+    async def _send(self, line: _Line, message: WorkerToSupervisor) -> bool:
+        """Whether it could be sent; if not, the line is dead."""
         try:
             await line.send(message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise SupervisorAbsent from None
+            if self._line is line:
+                self._line = None
+            return False
+        return True
 
     async def _connected(self) -> _Line:
         async with self._connecting:
@@ -126,6 +128,8 @@ class SupervisorLink:
                         question.answer = message
                         question.is_answered.set()
         finally:
-            self._line = None
+            if self._line is line:
+                self._line = None
             for question in self._questions.values():
-                question.is_answered.set()
+                if question.line is line:
+                    question.is_answered.set()

@@ -5,8 +5,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from granian import Granian
@@ -14,9 +14,15 @@ from granian.constants import Interfaces, Loops
 
 from gatehouse.core.errors import Unavailable
 from gatehouse.core.settings import Settings
-from gatehouse.inference.launch import SupervisorProcess, count_cores, default_memory_budget
+from gatehouse.inference.launch import (
+    SupervisorProcess,
+    TiedProcess,
+    count_cores,
+    default_memory_budget,
+)
 from gatehouse.inference.supervisor import SupervisorOptions
 from gatehouse.observability.logging import logger
+from gatehouse.server.drop_in.launch import DropInProcess, drop_in_options
 
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 10
@@ -25,10 +31,9 @@ _STOP_SECONDS = 10
 class PortTaken(Unavailable):
     """Something listens there already."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, host: str, port: int, option: str) -> None:
         super().__init__(
-            f"{settings.host}:{settings.port} is taken: stop what listens there, or give another "
-            "`--port`."
+            f"{host}:{port} is taken: stop what listens there, or give another `{option}`."
         )
 
 
@@ -38,36 +43,39 @@ def serve(settings: Settings) -> None:
     Raises:
         PortTaken: The address cannot be listened at.
     """
-    _require_free_port(settings)
+    _require_free_port(settings.host, settings.port, "--port")
+    if settings.drop_in_port is not None:
+        _require_free_port(settings.drop_in_host, settings.drop_in_port, "--drop-in-port")
     # Not in the data folder: a Unix socket's path may have about a hundred characters.
     sockets = Path(tempfile.mkdtemp(prefix="gatehouse-"))
     try:
         options = _supervisor_options(settings, sockets)
         os.environ["GATEHOUSE_SUPERVISOR_SOCKET"] = options.socket_path
-        with _supervisor(options):
-            _serve_http(settings)
+        supervisor = _kept_running("supervisor", lambda: _start_supervisor(options))
+        with supervisor, _drop_in(settings):
+            serve_http(settings)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _require_free_port(settings: Settings) -> None:
+def _require_free_port(host: str, port: int, option: str) -> None:
     # The server shares its port among its workers, and would share it with another server too.
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(found[0][4])
     except OSError:
-        raise PortTaken(settings) from None
+        raise PortTaken(host, port, option) from None
 
 
 @contextmanager
-def _supervisor(options: SupervisorOptions) -> Iterator[None]:
-    """Keep a supervisor running: one that crashes is started again, with no model in memory."""
+def _kept_running(name: str, start: Callable[[], TiedProcess]) -> Iterator[None]:
+    """Keep a process running: one that crashes is started again."""
     stopping = threading.Event()
     # Before the server forks its workers: a worker that inherits the pipe on which `Popen` waits
     # for its child would keep it waiting.
-    first = SupervisorProcess(options)
+    first = start()
 
     def keep() -> None:
         process = first
@@ -77,18 +85,31 @@ def _supervisor(options: SupervisorOptions) -> Iterator[None]:
                     pass
             if stopping.is_set():
                 return
-            logger.error("the supervisor ended and is started again")
-            for left_over in Path(options.socket_path).parent.iterdir():
-                left_over.unlink(missing_ok=True)
-            process = SupervisorProcess(options)
+            logger.error("a process ended and is started again", process=name)
+            process = start()
 
-    keeper = threading.Thread(target=keep, name="supervisor")
+    keeper = threading.Thread(target=keep, name=name)
     keeper.start()
     try:
         yield
     finally:
         stopping.set()
         keeper.join()
+
+
+def _start_supervisor(options: SupervisorOptions) -> SupervisorProcess:
+    """A supervisor with no model in memory; what a crashed one left lying is removed."""
+    for left_over in Path(options.socket_path).parent.iterdir():
+        left_over.unlink(missing_ok=True)
+    return SupervisorProcess(options)
+
+
+def _drop_in(settings: Settings) -> AbstractContextManager[None]:
+    """The drop-in listener, if one is wanted."""
+    options = drop_in_options(settings)
+    if options is None:
+        return nullcontext()
+    return _kept_running("drop-in", lambda: DropInProcess(options))
 
 
 def _supervisor_options(settings: Settings, sockets: Path) -> SupervisorOptions:
@@ -100,7 +121,7 @@ def _supervisor_options(settings: Settings, sockets: Path) -> SupervisorOptions:
     )
 
 
-def _serve_http(settings: Settings) -> None:
+def serve_http(settings: Settings) -> None:
     Granian(
         "gatehouse.server.app:create",
         factory=True,

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from scripted_models import NUM_PROMPT_TOKENS, ScriptedModel, make_target
 
-from gatehouse.engines.base import ChatPrompt, ChatTraits, FinishReason, GrammarKind, ToolMarkup
+from gatehouse.engines.base import (
+    ChatPrompt,
+    ChatTraits,
+    FinishReason,
+    Grammar,
+    GrammarKind,
+    ToolMarkup,
+)
 from gatehouse.inference.chat import ChatCompletions, parse_chat
 from gatehouse.inference.errors import GenerationFailed
 
@@ -335,3 +342,31 @@ async def test_last_message_of_the_assistant_is_continued() -> None:
     prompt = model.requests[0].prompt
     assert isinstance(prompt, ChatPrompt)
     assert prompt.continue_final_message
+
+
+class TestModelsThatBindThemselves:
+    """Servers of others, which keep calls, reasoning and answer apart on their own."""
+
+    traits = ChatTraits(ToolMarkup.HERMES, "<think>", "</think>", binds_itself=True)
+
+    async def test_format_is_passed_on_as_it_is(self) -> None:
+        for tools in ([], [WEATHER]):
+            model = ScriptedModel(traits=self.traits)
+            await answer(model, tools=tools, response_format={"type": "json_object"})
+            assert model.requests[0].grammar == Grammar(GrammarKind.JSON_OBJECT)
+
+    async def test_named_tool_is_the_only_one_that_is_offered(self) -> None:
+        model = ScriptedModel(characters(CALL_TEXT), self.traits)
+        await answer(model, tools=[WEATHER, TIME], tool_choice="get_weather")
+        request = model.requests[0]
+        assert request.grammar is not None
+        assert request.grammar.kind is GrammarKind.LARK
+        assert isinstance(request.prompt, ChatPrompt)
+        assert request.prompt.tools is not None
+        assert [tool["function"]["name"] for tool in request.prompt.tools] == ["get_weather"]
+
+    async def test_strict_tools_are_not_forced(self) -> None:
+        strict = {"type": "function", "function": {"name": "get_time", "strict": True}}
+        model = ScriptedModel(traits=self.traits)
+        await answer(model, tools=[strict])
+        assert model.requests[0].grammar is None

@@ -284,8 +284,11 @@ async def test_messages_tools_and_formats_are_passed_on(models: RemoteModels) ->
         source = source_of(server)
         await outputs_of(models, source, replace_prompt(chat))
         first = server.last.body
-        await outputs_of(models, source, replace_prompt(chat, schema))
+        calls = Grammar(GrammarKind.LARK, 'start: "anything"')
+        await outputs_of(models, source, replace_prompt(chat, calls))
         forced = server.last.body
+        await outputs_of(models, source, replace_prompt(chat, schema))
+        both = server.last.body
         plain = ChatPrompt(messages[:1])
         await outputs_of(models, source, replace_prompt(plain, schema))
         shaped = server.last.body
@@ -299,6 +302,8 @@ async def test_messages_tools_and_formats_are_passed_on(models: RemoteModels) ->
     assert first["chat_template_kwargs"] == {"enable_thinking": False}
     assert forced["tool_choice"] == {"type": "function", "function": {"name": "add"}}
     assert "response_format" not in forced
+    assert "tool_choice" not in both
+    assert both["response_format"] == shaped["response_format"]
     assert shaped["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert matched["structured_outputs"] == {"regex": "[a-z]+"}
 

@@ -259,12 +259,15 @@ class ChatTraits(msgspec.Struct, frozen=True):
         reasoning_start: Text before the reasoning, such as `<think>`; None if there is none.
         reasoning_end: Text after it.
         opens_reasoning: The prompt itself ends with `reasoning_start`.
+        binds_itself: Whatever runs the model keeps reasoning and calls apart on its own: a grammar
+            holds for the answer alone, and one in Lark only says that a tool must be called.
     """
 
     tool_markup: ToolMarkup | None = None
     reasoning_start: str | None = None
     reasoning_end: str | None = None
     opens_reasoning: bool = False
+    binds_itself: bool = False
 
 
 class ModelDescription(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from gatehouse.engines.base import ChatTraits, ToolMarkup
 from gatehouse.engines.remote.json_values import inner_list, inner_object, text_or_none
 
 _REASONING = ("<think>", "</think>")
-CHAT_TRAITS = ChatTraits(ToolMarkup.HERMES, *_REASONING)
+CHAT_TRAITS = ChatTraits(ToolMarkup.HERMES, *_REASONING, binds_itself=True)
 
 
 class ChatMarkup:

@@ -205,8 +205,9 @@ def _grammar(request: GenerationRequest) -> dict[str, Any]:
     grammar = request.grammar
     if grammar is None:
         return {}
-    if isinstance(request.prompt, ChatPrompt) and request.prompt.tools:
-        return _tool_choice(request.prompt.tools)
+    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else None
+    if tools and grammar.kind is GrammarKind.LARK:
+        return _tool_choice(tools)
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
             return {"response_format": {"type": "json_object"}}
@@ -224,7 +225,7 @@ def _grammar(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _tool_choice(tools: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """A grammar beside tools makes the model call one; upstream knows how to say that itself."""
+    """A grammar of calls makes the model call a tool; upstream knows how to say that itself."""
     if len(tools) > 1:
         return {"tool_choice": "required"}
     name = inner_object(tools[0].get("function")).get("name")

@@ -55,6 +55,11 @@ class BoundAnswer:
     max_calls: int = 1
     thought: ThoughtBounds | None = None
 
+    @property
+    def binds_calls(self) -> bool:
+        """Whether what begins as a call is one for certain."""
+        return bool(self.tools) and (bool(self.dialect.opening) or self.answer_format is None)
+
 
 def build_grammar(answer: BoundAnswer, token_ids: Mapping[str, int]) -> Grammar:
     """The grammar that only such answers match.

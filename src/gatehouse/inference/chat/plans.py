@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gatehouse.engines.base import ChatTraits, GenerationRequest, Grammar
+from gatehouse.engines.base import ChatTraits, GenerationRequest
 from gatehouse.inference.chat.bound_calls import BoundCalls
 from gatehouse.inference.chat.dialects import Dialect, dialect_of
 from gatehouse.inference.chat.free_calls import MAX_CALLS, FreeCalls
@@ -91,11 +91,7 @@ def make_plan(job: ChatJob, manner: Manner) -> Plan:
     traits = manner.traits
     dialect = dialect_of(traits.tool_markup)
     thought = _thought(job, traits)
-    bound = _bound_answer(job, dialect, thought)
-    grammar: Grammar | None = None
-    if bound is not None:
-        grammar = build_grammar(bound, manner.token_ids)
-    reads_calls = job.tool_choice.is_offered
+    bound = _bound_answer(job, traits, dialect, thought)
     request = GenerationRequest(
         prompt=chat_prompt(job, traits.tool_markup),
         sampling=job.sampling,
@@ -104,17 +100,15 @@ def make_plan(job: ChatJob, manner: Manner) -> Plan:
         stop=job.stop,
         keep_stop=False,
         num_top_tokens=job.num_top_logprobs,
-        grammar=grammar,
-        show_special=reads_calls or thought is not None,
+        grammar=None if bound is None else build_grammar(bound, manner.token_ids),
+        show_special=job.tool_choice.is_offered or thought is not None,
         priority=job.priority,
     )
     return Plan(
         request=request,
         dialect=dialect,
         choice=job.tool_choice,
-        calls_are_bound=reads_calls
-        and bound is not None
-        and (bool(dialect.opening) or job.answer_format is None),
+        calls_are_bound=bound is not None and bound.binds_calls,
         thought=thought,
         markers=frozenset(markers_of(traits)),
     )
@@ -129,13 +123,15 @@ def _thought(job: ChatJob, traits: ChatTraits) -> ThoughtBounds | None:
 
 
 def _bound_answer(
-    job: ChatJob, dialect: Dialect, thought: ThoughtBounds | None
+    job: ChatJob, traits: ChatTraits, dialect: Dialect, thought: ThoughtBounds | None
 ) -> BoundAnswer | None:
     """What a grammar must hold the model to; None if it may write what it likes."""
     choice, answer_format = job.tool_choice, job.answer_format
     max_calls = MAX_BOUND_CALLS if choice.may_repeat else 1
     if choice.mode is ToolMode.REQUIRED:
         return BoundAnswer(dialect, choice.allowed, max_calls=max_calls, thought=thought)
+    if traits.binds_itself:
+        return None if answer_format is None else BoundAnswer(dialect, (), answer_format)
     if answer_format is not None:
         tools = choice.tools if choice.is_offered else ()
         return BoundAnswer(dialect, tools, answer_format, max_calls=max_calls, thought=thought)

@@ -34,7 +34,7 @@ def chat_prompt(job: ChatJob, markup: ToolMarkup | None) -> ChatPrompt:
             messages = [_with_short_ids(message) for message in messages]
         if choice.is_offered and choice.prompt:
             messages = _with_instructions(messages, choice.prompt)
-        tools = tuple(tool.for_template for tool in choice.tools) if choice.is_offered else None
+        tools = tuple(tool.for_template for tool in choice.allowed) if choice.is_offered else None
     return ChatPrompt(
         tuple(messages),
         tools,
@@ -45,7 +45,7 @@ def chat_prompt(job: ChatJob, markup: ToolMarkup | None) -> ChatPrompt:
 
 def _in_words(choice: ToolChoice) -> str:
     lines = [choice.prompt or "You can call these functions:"]
-    lines += [_json(tool.for_template["function"]) for tool in choice.tools]
+    lines += [_json(tool.for_template["function"]) for tool in choice.allowed]
     lines.append(_HOW_TO_CALL)
     if choice.mode is ToolMode.REQUIRED:
         which = f"the function {choice.name}" if choice.name else "at least one of them"

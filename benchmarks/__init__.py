@@ -1,0 +1,1 @@
+"""Programs that measure Gatehouse beside a named peer, in the same run. See README.md."""

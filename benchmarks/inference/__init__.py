@@ -1,0 +1,1 @@
+"""What the hub adds to an engine: the real hub before an engine that computes nothing."""

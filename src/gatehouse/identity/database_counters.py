@@ -6,7 +6,7 @@ to outlive a power cut: see docs/adr/0007.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, text
@@ -64,7 +64,9 @@ class DatabaseCounters:
             for sql in (_TAKE, _READ, _CHANGE, _CLEAR, _SWEEP)
         }
         # SQLite has one writer, and others poll for their turn: threads rather queue here.
-        self._turn = threading.Lock()
+        self._turn: AbstractContextManager[Any] = (
+            threading.Lock() if self._is_sqlite else nullcontext()
+        )
         self._is_ready = False
         self._sweep_at = 0
 

@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NODE := tests/conformance/node
+# Older versions of Python clients, each in a folder of its own.
+OLD_CLIENTS := .venv/clients/hub-0.23/installed .venv/clients/hub-0.36/installed
 # A file's tests share servers and models; the order is the one that tests/conftest.py gives.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
@@ -22,7 +24,7 @@ demo: install
 	$(BIN)/gatehouse demo
 
 ## What the tests need beside Gatehouse: Python packages, Node packages, Debian packages.
-install-tests: .venv/installed-tests programs $(NODE)/node_modules/.package-lock.json
+install-tests: .venv/installed-tests programs $(NODE)/node_modules/.package-lock.json $(OLD_CLIENTS)
 
 .venv/installed-tests: .venv/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
@@ -30,6 +32,10 @@ install-tests: .venv/installed-tests programs $(NODE)/node_modules/.package-lock
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
 	cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+.venv/clients/%/installed: tests/conformance/python/%.txt | .venv/installed
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(@D) -r $<
 	touch $@
 
 programs:

@@ -1,11 +1,14 @@
 """Machines with stock clients, one for each person a test needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from client_process import ClientProcess, NewProcess
 from hub_server import HubServer, Person
+from served_model import ServedModel, push_model
 from stock_client import StockClient
+from written_model import save_written_model
 
 NewClient = Callable[..., StockClient]
 
@@ -44,3 +47,34 @@ def stranger(new_client: NewClient, bob: Person) -> StockClient:
 def nobody(new_client: NewClient) -> StockClient:
     """A machine without a token."""
     return new_client()
+
+
+@pytest.fixture(scope="session")
+def written_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the model that says what was written for it."""
+    return save_written_model(tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture(scope="session")
+def model(server: HubServer, written_folder: Path) -> ServedModel:
+    """A public model that whoever asks may run."""
+    return push_model(server.person("alice"), "written", written_folder)
+
+
+@pytest.fixture(scope="session")
+def new_process(
+    server: HubServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NewProcess]:
+    """Starts a process of a client on a machine of its own; it ends with the session."""
+    processes: list[ClientProcess] = []
+
+    def start(
+        make: Callable[..., ClientProcess], token: str | None, *arguments: str, **variables: str
+    ) -> ClientProcess:
+        machine = StockClient(server, tmp_path_factory.mktemp("machine"), token, variables)
+        processes.append(make(machine, *arguments))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.close()

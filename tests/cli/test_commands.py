@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from factories import Hub
 
 from gatehouse.cli.main import app
 from gatehouse.core.clock import SystemClock
@@ -271,3 +272,19 @@ def test_help_names_what_there_is(
     shown = capsys.readouterr().out
     for word in words:
         assert word in shown
+
+
+def test_models_are_pinned_and_listed(shell: Shell, hub: Hub) -> None:
+    person = hub.make_user("ada")
+    hub.make_repo(person, "model", files={"config.json": b"{}"})
+    shell.data_dir = hub.settings.data_dir
+    assert shell.run("model", "pin", "ada/model").code == 0
+    assert shell.run("model", "pin", "ada/model@main").code == 0
+    assert shell.run("model", "list").output == "ada/model@main\n"
+    refused = shell.run("model", "pin", "ada/model@nowhere")
+    assert refused.code == 2
+    assert "no branch, tag or commit `nowhere`" in refused.errors
+    assert shell.run("model", "pin", "ada/nothing").code == 2
+    assert shell.run("model", "unpin", "ada/model").code == 0
+    assert shell.run("model", "list").output == ""
+    assert "gatehouse model list" in shell.run("model", "unpin", "ada/model").errors

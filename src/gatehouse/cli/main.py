@@ -17,6 +17,7 @@ _MODULES = {
     "org": "gatehouse.cli.organizations",
     "plan": "gatehouse.cli.plans",
     "usage": "gatehouse.cli.usage",
+    "model": "gatehouse.cli.models",
     "remote": "gatehouse.cli.remote",
     "env": "gatehouse.cli.env",
 }

@@ -28,6 +28,8 @@ from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
 from gatehouse.inference.model_sources import ModelSources
+from gatehouse.inference.pin_keeper import PinKeeper
+from gatehouse.inference.pinned_models import PinnedModels
 from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.registrations import RemoteEngines
@@ -100,6 +102,8 @@ class Services:
     ledger: Ledger
     model_folders: ModelFolders
     model_sources: ModelSources
+    pinned_models: PinnedModels
+    pin_keeper: PinKeeper
 
 
 def services_of(request: Request) -> Services:

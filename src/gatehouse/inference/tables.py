@@ -1,8 +1,8 @@
-"""Rows of the inference room: which models are for PRO users, and what was used."""
+"""Rows of the inference room: models for PRO users, models kept in memory, and what was used."""
 
 from datetime import date, datetime
 
-from sqlalchemy import BigInteger, ForeignKey
+from sqlalchemy import BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gatehouse.db.base import Base
@@ -16,6 +16,18 @@ class ProModelRow(Base):
     repository_id: Mapped[int] = mapped_column(
         ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
     )
+    added_at: Mapped[datetime]
+
+
+class PinnedModelRow(Base):
+    """A model that is kept in memory: a branch as it is at each moment, or a tag or a commit."""
+
+    __tablename__ = "pinned_models"
+
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
+    )
+    revision: Mapped[str] = mapped_column(String(512), primary_key=True)
     added_at: Mapped[datetime]
 
 

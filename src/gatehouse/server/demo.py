@@ -15,12 +15,14 @@ from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.http.context import Services
 from gatehouse.identity.actors import Plan, User, session_actor
 from gatehouse.identity.permissions import TokenRole
+from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.commits import AddFile, AddLargeFile, CommitHeader, Operation
 from gatehouse.repos.repository import Gate, Repository
 
 DEMO_MODEL = RepoId("demo", "storyteller")
 _MODEL_FOLDER = Path(__file__).parent / "demo_model"
 _CREDENTIALS = "demo_credentials.json"
+_MAIN_BRANCH = "main"
 _LARGE_ENDINGS = (".safetensors",)
 
 
@@ -54,6 +56,8 @@ def prepare_demo(services: Services) -> Demo:
     repository = _publish(services, services.users.by_name(demo.owner.name))
     owner = session_actor(services.users.by_name(demo.owner.name), "")
     services.gating.grant(owner, repository, demo.member.name)
+    # It is in memory before anybody has read what to type.
+    services.pinned_models.add(repository, _MAIN_BRANCH, by=OPERATOR)
     _write_private(path, msgspec.json.encode(demo))
     return demo
 

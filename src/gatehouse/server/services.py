@@ -29,6 +29,8 @@ from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.model_folders import ModelFolders
 from gatehouse.inference.model_sources import ModelSources
+from gatehouse.inference.pin_keeper import PinKeeper
+from gatehouse.inference.pinned_models import PinnedModels
 from gatehouse.inference.pro_models import ProModels
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.registrations import RemoteEngines
@@ -64,6 +66,8 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     files = Files(database, blobs, repositories)
     infos = Infos(files)
     folders = ModelFolders(folder / "views")
+    sources = ModelSources(files, infos, folders)
+    pins = PinnedModels(database, clock)
     large_files = LargeFiles(database, blobs, repositories, access, clock)
     xorbs = DiskXorbStore(folder / "xet")
     limits = settings.max_regular_file_bytes
@@ -135,7 +139,11 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         usage=usage,
         ledger=ledger,
         model_folders=folders,
-        model_sources=ModelSources(files, infos, folders),
+        model_sources=sources,
+        pinned_models=pins,
+        pin_keeper=PinKeeper(
+            pins, repositories, sources, hosts, is_needed=settings.supervisor_socket is not None
+        ),
     )
 
 

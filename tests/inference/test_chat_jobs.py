@@ -267,6 +267,7 @@ class TestFormats:
             {"type": "json_object", "value": SCHEMA},
             {"type": "json", "value": SCHEMA},
             {"type": "json", "value": SCHEMA_TEXT},
+            {"type": "json", "value": {"properties": SCHEMA["properties"]}},
             {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}},
             {"type": "json_schema", "value": {"schema": SCHEMA}},
             {"type": "json_schema", "value": {"name": "a", "schema": SCHEMA}},

@@ -203,6 +203,10 @@ def test_watermark_is_accepted_and_changes_nothing() -> None:
             {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
             Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT),
         ),
+        (
+            {"type": "json", "value": {"properties": SCHEMA["properties"]}},
+            Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT),
+        ),
         ({"type": "text"}, None),
     ],
 )

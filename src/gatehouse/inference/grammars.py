@@ -60,10 +60,19 @@ def _schema(schema: Any, *, needs_properties: bool) -> Grammar:
         raise not_valid("Grammar must have a 'properties' field")
     try:
         # In the order it was sent: that is the order in which keys are written.
-        text = msgspec.json.encode(schema).decode()
+        text = msgspec.json.encode(typed_schema(schema)).decode()
     except RecursionError:
         raise not_valid("it is nested too deeply") from None
     return Grammar(GrammarKind.JSON_SCHEMA, text)
+
+
+def typed_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same schema, of objects if it names properties.
+
+    By JSON Schema's own rules any text or number would match it too; text-generation-inference,
+    whose examples leave the type out, writes an object.
+    """
+    return {"type": "object", **schema} if "properties" in schema else schema
 
 
 def _decoded(text: str) -> Any:

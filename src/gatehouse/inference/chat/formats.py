@@ -7,6 +7,7 @@ import msgspec
 
 from gatehouse.engines.base import Grammar, GrammarKind
 from gatehouse.inference.errors import ValidationFailed
+from gatehouse.inference.grammars import typed_schema
 
 _SCHEMA_TYPES = frozenset({"json", "json_object", "json_schema"})
 
@@ -34,7 +35,7 @@ def read_response_format(value: Any) -> Grammar | None:
         schema = _inner_schema(value)
     if schema is None:
         return Grammar(GrammarKind.JSON_OBJECT)
-    return Grammar(GrammarKind.JSON_SCHEMA, msgspec.json.encode(schema).decode())
+    return Grammar(GrammarKind.JSON_SCHEMA, msgspec.json.encode(typed_schema(schema)).decode())
 
 
 def _regex(value: Any) -> Grammar:

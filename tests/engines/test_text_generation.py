@@ -3,27 +3,29 @@
 import json
 import math
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from generating import ask, run
+from tiny_models import CHAT_TEMPLATE, make_tokenizer
+from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gatehouse.engines.base import (
     ChatPrompt,
+    ChatTraits,
     Finish,
     FinishReason,
-    GeneratedToken,
     GenerationRequest,
+    InfillPrompt,
     ModelNotLoadable,
     RefusalKind,
     RequestRefused,
     SamplingParams,
-    Start,
     TextPrompt,
+    TokensPrompt,
 )
 from gatehouse.engines.pipelines import waiting_queue
 from gatehouse.engines.pipelines.prompts import MAX_CHARACTERS_PER_TOKEN
@@ -41,41 +43,6 @@ PROMPTS = [
     "x",
     "the the the the the the",
 ]
-
-
-@dataclass
-class Answer:
-    tokens: list[GeneratedToken] = field(default_factory=list)
-    start: Start | None = None
-    finish: Finish | None = None
-
-    @property
-    def ids(self) -> list[int]:
-        return [generated.token.id for generated in self.tokens]
-
-    @property
-    def text(self) -> str:
-        return "".join(generated.piece for generated in self.tokens)
-
-
-def run(engine: TextGenerationEngine, requests: Iterable[GenerationRequest]) -> list[Answer]:
-    answers: dict[int, Answer] = {}
-    for request_id, request in enumerate(requests):
-        engine.add(request_id, request)
-        answers[request_id] = Answer()
-    while engine.has_work():
-        for output in engine.step():
-            assert output.failure is None, output.failure
-            answer = answers[output.request_id]
-            answer.tokens += output.tokens
-            answer.start = output.start or answer.start
-            answer.finish = output.finish
-    assert engine.budget.num_allocated == 0
-    return list(answers.values())
-
-
-def ask(text: str, max_new_tokens: int = 24, **options: Any) -> GenerationRequest:
-    return GenerationRequest(prompt=TextPrompt(text), max_new_tokens=max_new_tokens, **options)
 
 
 def reference(folder: Path, text: str, max_new_tokens: int = 24, **options: Any) -> list[int]:
@@ -391,3 +358,105 @@ def test_kernels_from_elsewhere_are_refused(llama_folder: Path, tmp_path: Path) 
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelNotLoadable, match="another repository"):
         load_text_generation(folder)
+
+
+def test_bias_moves_single_tokens(llama: TextGenerationEngine) -> None:
+    plain = run(llama, [ask("the cat", 8)])[0].ids
+    biased = SamplingParams(logit_bias=((plain[0], -1000.0), (50, 0.0)))
+    ids = run(llama, [ask("the cat", 8, sampling=biased)])[0].ids
+    assert plain[0] not in ids
+    assert (
+        run(llama, [ask("the cat", 8, sampling=SamplingParams(logit_bias=((50, 0.0),)))])[0].ids
+        == plain
+    )
+    forced = SamplingParams(do_sample=True, logit_bias=((60, 1000.0),), top_k=3)
+    assert run(llama, [ask("the cat", 4, sampling=forced)])[0].ids == [60] * 4
+
+
+@pytest.mark.parametrize("bias", [(10**6, 1.0), (-1, 1.0), (5, math.nan), (5, math.inf)])
+def test_bias_on_what_is_not_there_is_refused(
+    llama: TextGenerationEngine, bias: tuple[int, float]
+) -> None:
+    with pytest.raises(RequestRefused, match="`logit_bias`"):
+        llama.add(1, ask("x", sampling=SamplingParams(logit_bias=(bias,))))
+
+
+def test_names_of_special_tokens_are_shown_on_request(llama: TextGenerationEngine) -> None:
+    bias = SamplingParams(logit_bias=((1, 1000.0),))
+    hidden, shown = run(
+        llama,
+        [ask("the cat", 3, sampling=bias, show_special=shows) for shows in (False, True)],
+    )
+    assert hidden.ids == shown.ids == [1, 1, 1]
+    assert hidden.text == ""
+    assert shown.text == "<s><s><s>"
+    end = SamplingParams(logit_bias=((2, 1000.0),))
+    (answer,) = run(llama, [ask("the cat", 3, sampling=end, show_special=True)])
+    assert answer.text == ""
+    assert answer.tokens[0].token.text == "</s>"
+
+
+def test_prompt_is_scored_without_generating(llama: TextGenerationEngine) -> None:
+    prompt = TokensPrompt((1, 70, 80, 90))
+    details: dict[str, Any] = {"prompt_details": True, "num_top_tokens": 2}
+    none, one = run(
+        llama,
+        [GenerationRequest(prompt, max_new_tokens=count, **details) for count in (0, 1)],
+    )
+    assert none.tokens == []
+    assert none.finish == Finish(FinishReason.LENGTH, 0)
+    assert none.start is not None
+    assert one.start is not None
+    assert none.start.prompt_tokens == one.start.prompt_tokens
+    assert [token.id for token in none.start.prompt_tokens] == [1, 70, 80, 90]
+    assert none.start.prompt_top[0] == ()
+    for token, top in zip(none.start.prompt_tokens[1:], none.start.prompt_top[1:], strict=True):
+        assert len(top) == 2
+        assert top[0].logprob is not None
+        assert token.logprob is not None
+        assert top[0].logprob >= token.logprob
+    assert len(one.tokens) == 1
+    whole = GenerationRequest(TokensPrompt((5,) * 128), max_new_tokens=0, prompt_details=True)
+    assert run(llama, [whole])[0].finish == Finish(FinishReason.LENGTH, 0)
+    with pytest.raises(RequestRefused, match="`max_new_tokens` must be strictly positive"):
+        llama.add(1, GenerationRequest(prompt, max_new_tokens=0))
+    with pytest.raises(RequestRefused, match="Given: 129 `inputs` tokens"):
+        llama.add(
+            1, GenerationRequest(TokensPrompt((5,) * 129), max_new_tokens=0, prompt_details=True)
+        )
+
+
+def test_gap_is_filled_until_its_end(llama_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    tokenizer = make_tokenizer(adds_bos=True)
+    tokenizer.add_tokens([AddedToken(f"<{name}>") for name in ("PRE", "SUF", "MID", "EOT")])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(1)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    engine = load_text_generation(folder)
+    assert engine.describe().can_infill
+    end = tokenizer.convert_tokens_to_ids("<EOT>")
+    ends = SamplingParams(logit_bias=((end, 1000.0),))
+    gap = GenerationRequest(InfillPrompt("the cat", "the mat"), max_new_tokens=5, sampling=ends)
+    by_hand = ask("<PRE> the cat <SUF>the mat <MID>", 5, sampling=ends)
+    plain = ask("the cat", 5, sampling=ends)
+    filled, typed, other = run(engine, [gap, by_hand, plain])
+    assert filled.text == ""
+    assert filled.finish == Finish(FinishReason.EOS_TOKEN, 1)
+    assert typed.text == " <EOT>"
+    assert typed.finish == Finish(FinishReason.EOS_TOKEN, 1)
+    assert other.ids == [end] * 5  # nothing was to be filled in
+
+
+def test_model_without_a_format_refuses_gaps(llama: TextGenerationEngine) -> None:
+    assert not llama.describe().can_infill
+    with pytest.raises(RequestRefused, match="fill in the middle"):
+        llama.add(1, GenerationRequest(InfillPrompt("a", "b")))
+
+
+def test_chat_traits_are_described(llama: TextGenerationEngine, gpt2_folder: Path) -> None:
+    assert llama.describe().chat == ChatTraits()
+    assert load_text_generation(gpt2_folder).describe().chat is None

@@ -43,6 +43,9 @@ def load_causal_lm(folder: Path) -> tuple[Any, Any]:
     if report["missing_keys"]:
         names = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelNotLoadable(f"The weights lack {len(report['missing_keys'])} tensors: {names}.")
+    # CodeLlama's splits texts at this name, and changes itself to do so: two threads must not.
+    if getattr(tokenizer, "fill_token", None) is not None:
+        tokenizer.fill_token = None
     _check_eos_tokens(model.generation_config.eos_token_id)
     _set_single_sequence_defaults(model)
     return model.eval(), tokenizer

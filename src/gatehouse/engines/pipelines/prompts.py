@@ -1,8 +1,6 @@
-"""Prompts to token ids: plain text, and conversations through the model's own chat template."""
+"""Prompts to token ids: text, conversations, gaps to fill in, and ids themselves."""
 
 from typing import Any
-
-import jinja2
 
 from gatehouse.engines.base import (
     ChatPrompt,
@@ -16,63 +14,88 @@ from gatehouse.engines.base import (
     TokenizedPrompt,
     TokensPrompt,
 )
+from gatehouse.engines.pipelines.chat_template import ChatTemplate
+from gatehouse.engines.pipelines.infill import Infilling
 
 # No vocabulary in use has longer tokens. Megabytes of text that cannot fit are not read at all:
 # that takes long enough for a few callers to keep a host from everybody else.
 MAX_CHARACTERS_PER_TOKEN = 128
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt, context_length: int) -> list[int]:
-    """Token ids of a prompt.
+class PromptReader:
+    """Reads the prompts of one model; usable from any thread."""
 
-    Raises:
-        RequestRefused: The chat template is missing or fails, nothing is left to start from, or
-            the text cannot fit into the context.
-    """
-    if isinstance(prompt, TextPrompt):
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        self.chat = ChatTemplate(tokenizer)
+        self.infilling = Infilling(tokenizer)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt.
+
+        Raises:
+            RequestRefused: The model has no format for it, the chat template fails, nothing is left
+                to start from, or the text cannot fit into the context.
+        """
+        match prompt:
+            case TextPrompt():
+                ids = self._encode_text(prompt)
+            case TokensPrompt():
+                ids = self._known(prompt.ids)
+            case InfillPrompt():
+                if not self.infilling.is_possible:
+                    raise refuse_invalid("the model has no tokens to fill in the middle with")
+                self._fitting(prompt.prefix + prompt.suffix)
+                ids = self.infilling.encode(prompt)
+            case ChatPrompt():
+                # The template writes the special tokens itself.
+                text = self._fitting(self.chat.render(prompt))
+                ids, _ = self.chat.plain.encode(text)
+        if not ids:
+            raise refuse_invalid("`inputs` has no tokens for this model")
+        return ids
+
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        """Tokens of a prompt with their places in its text. Raises as `encode` does."""
+        if isinstance(prompt, ChatPrompt):
+            text = self._fitting(self.chat.render(prompt))
+            ids, places = self.chat.plain.encode(text)
+            text = self.chat.plain.shown(text)
+        elif isinstance(prompt, TextPrompt):
+            text = self._fitting(prompt.text)
+            encoded = self._tokenizer(text, return_offsets_mapping=True)
+            ids, places = encoded.input_ids, encoded.offset_mapping
+        else:
+            raise refuse_invalid("only text and conversations can be tokenized")
+        tokens = tuple(
+            PromptToken(token_id, self._tokenizer.convert_ids_to_tokens(token_id), start, stop)
+            for token_id, (start, stop) in zip(ids, places, strict=True)
+        )
+        return TokenizedPrompt(tokens, text)
+
+    def _encode_text(self, prompt: TextPrompt) -> list[int]:
         text = prompt.text
         if prompt.truncate is not None:
             text = text[-prompt.truncate * MAX_CHARACTERS_PER_TOKEN :]
-        ids = tokenizer(_fitting(text, context_length)).input_ids
-        if prompt.truncate is not None:
-            ids = ids[-prompt.truncate :]
-    elif isinstance(prompt, TokensPrompt):
-        ids = _known(tokenizer, prompt.ids)
-    elif isinstance(prompt, InfillPrompt):
-        raise refuse_invalid("the model has no tokens to fill in the middle with")
-    else:
-        # The template writes the special tokens itself.
-        text = _fitting(_render_chat(tokenizer, prompt), context_length)
-        ids = tokenizer(text, add_special_tokens=False).input_ids
-    if not ids:
-        raise refuse_invalid("`inputs` has no tokens for this model")
-    return list(ids)
+        gap = self.infilling.written_by_hand(self._fitting(text))
+        ids = self.infilling.encode(gap) if gap else list(self._tokenizer(text).input_ids)
+        return ids if prompt.truncate is None else ids[-prompt.truncate :]
 
+    def _known(self, ids: tuple[int, ...]) -> list[int]:
+        size = len(self._tokenizer)
+        for token_id in ids:
+            if not 0 <= token_id < size:
+                raise refuse_invalid(f"token ids must be >= 0 and < {size}. Given: {token_id}")
+        return list(ids)
 
-def tokenize_prompt(tokenizer: Any, prompt: Prompt, context_length: int) -> TokenizedPrompt:
-    """Tokens of a prompt with their places in its text. Raises as `encode_prompt` does."""
-    if isinstance(prompt, ChatPrompt):
-        text = _fitting(_render_chat(tokenizer, prompt), context_length)
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    elif isinstance(prompt, TextPrompt):
-        text = _fitting(prompt.text, context_length)
-        encoded = tokenizer(text, return_offsets_mapping=True)
-    else:
-        raise refuse_invalid("only text and conversations can be tokenized")
-    places = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
-    tokens = tuple(
-        PromptToken(token_id, tokenizer.convert_ids_to_tokens(token_id), start, stop)
-        for token_id, (start, stop) in places
-    )
-    return TokenizedPrompt(tokens, text)
-
-
-def _known(tokenizer: Any, ids: tuple[int, ...]) -> tuple[int, ...]:
-    size = len(tokenizer)
-    for token_id in ids:
-        if not 0 <= token_id < size:
-            raise refuse_invalid(f"token ids must be >= 0 and < {size}. Given: {token_id}")
-    return ids
+    def _fitting(self, text: str) -> str:
+        if len(text) <= self._context_length * MAX_CHARACTERS_PER_TOKEN:
+            return text
+        raise refuse_invalid(
+            f"`inputs` must have less than {self._context_length - 1} tokens. "
+            f"Given: at least {len(text) // MAX_CHARACTERS_PER_TOKEN}"
+        )
 
 
 def allowed_new_tokens(
@@ -111,40 +134,6 @@ def allowed_new_tokens(
     return min(wanted, room)
 
 
-def _fitting(text: str, context_length: int) -> str:
-    if len(text) <= context_length * MAX_CHARACTERS_PER_TOKEN:
-        return text
-    raise refuse_invalid(
-        f"`inputs` must have less than {context_length - 1} tokens. "
-        f"Given: at least {len(text) // MAX_CHARACTERS_PER_TOKEN}"
-    )
-
-
 def refuse_invalid(sentence: str) -> RequestRefused:
     """A refusal as clients of TGI know it."""
     return RequestRefused(RefusalKind.VALIDATION, f"Input validation error: {sentence}")
-
-
-def _render_chat(tokenizer: Any, prompt: ChatPrompt) -> str:
-    if not tokenizer.chat_template:
-        raise _template_error("template not found")
-    try:
-        # transformers compiles templates in an immutable sandbox of Jinja.
-        rendered = tokenizer.apply_chat_template(
-            [dict(message) for message in prompt.messages],
-            tools=[dict(tool) for tool in prompt.tools] if prompt.tools else None,
-            tokenize=False,
-            add_generation_prompt=not prompt.continue_final_message,
-            continue_final_message=prompt.continue_final_message,
-        )
-    except jinja2.TemplateError as error:
-        raise _template_error(error.message or type(error).__name__) from error
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
-        # A template is a program from the repository; the messages it trips over come from the
-        # caller.
-        raise _template_error(f"{type(error).__name__}: {error}") from error
-    return str(rendered)
-
-
-def _template_error(why: str) -> RequestRefused:
-    return RequestRefused(RefusalKind.TEMPLATE, f"Template error: {why}")

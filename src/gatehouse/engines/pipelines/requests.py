@@ -9,17 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gatehouse.engines.base import GenerationRequest, Grammar, SamplingParams
+from gatehouse.engines.base import GenerationRequest, Grammar, InfillPrompt, SamplingParams
 from gatehouse.engines.grammars.compiler import GrammarCompiler
 from gatehouse.engines.grammars.constraint import Constraint
 from gatehouse.engines.grammars.texts import GrammarInvalid
 from gatehouse.engines.grammars.vocabulary import grammar_vocabulary
 from gatehouse.engines.pipelines.detokenizer import Detokenizer
-from gatehouse.engines.pipelines.prompts import (
-    allowed_new_tokens,
-    encode_prompt,
-    refuse_invalid,
-)
+from gatehouse.engines.pipelines.prompts import PromptReader, allowed_new_tokens, refuse_invalid
 from gatehouse.engines.pipelines.sequence import Sequence
 from gatehouse.engines.pipelines.stop_strings import StopStrings
 
@@ -39,11 +35,13 @@ class RequestReader:
     def __init__(
         self,
         tokenizer: Any,
+        prompts: PromptReader,
         context_length: int,
         num_logits: int,
         eos_token_ids: tuple[int, ...],
     ) -> None:
         self._tokenizer = tokenizer
+        self._prompts = prompts
         self._context_length = context_length
         self._num_logits = num_logits
         fallback = tokenizer.eos_token_id
@@ -57,7 +55,7 @@ class RequestReader:
         Raises:
             RequestRefused: Something about it does not fit this model.
         """
-        ids = encode_prompt(self._tokenizer, request.prompt, self._context_length)
+        ids = self._prompts.encode(request.prompt)
         max_new_tokens = allowed_new_tokens(request, len(ids), self._context_length)
         if request.prompt_details and len(ids) > MAX_PROMPT_DETAILS:
             raise refuse_invalid(
@@ -76,7 +74,7 @@ class RequestReader:
             text=Detokenizer(self._decode_all if request.show_special else self._decode, ids),
             stop=StopStrings(request.stop, keep=request.keep_stop),
             queued_at=time.monotonic(),
-            end_ids=frozenset(self._end_ids if request.grammar else ()),
+            ends=self._more_ends(request, ids),
             constraint=self._constraint(request.grammar) if request.grammar else None,
         )
 
@@ -90,6 +88,14 @@ class RequestReader:
         except GrammarInvalid as error:
             raise refuse_invalid(f"grammar is not valid: {error.message}") from error
         return Constraint(matcher, self._grammar_threads)
+
+    def _more_ends(self, request: GenerationRequest, ids: list[int]) -> dict[int, str]:
+        """Tokens that end this sequence besides the model's own: of the grammar or the format."""
+        by_hand = not isinstance(request.prompt, InfillPrompt)
+        ends = self._prompts.infilling.ends(ids, by_hand=by_hand)
+        if request.grammar is not None:
+            ends |= dict.fromkeys(self._end_ids, "")
+        return ends
 
     def _vocabulary(self) -> Any:
         return grammar_vocabulary(self._tokenizer, self._num_logits, list(self._end_ids))

@@ -1,7 +1,7 @@
 """A request under way: its prompt, its text so far, and when it ends."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatehouse.engines.base import FinishReason, GenerationRequest
 from gatehouse.engines.grammars.constraint import Constraint
@@ -16,7 +16,7 @@ class Sequence:
 
     Attributes:
         seed: None for greedy decoding.
-        end_ids: Tokens that end it besides those that always do.
+        ends: Tokens that end it besides those that always do, and what is shown of them.
         constraint: None without a grammar.
     """
 
@@ -28,7 +28,7 @@ class Sequence:
     text: Detokenizer
     stop: StopStrings
     queued_at: float
-    end_ids: frozenset[int] = frozenset()
+    ends: dict[int, str] = field(default_factory=dict)
     constraint: Constraint | None = None
     started_at: float = 0.0
     decoding: DecodingState | None = None
@@ -48,12 +48,13 @@ class Sequence:
         assert self.decoding is not None
         self.num_generated += 1
         is_eos = token_id in self.decoding.eos_token_ids
-        # Its name is never part of the text, even where those of other special tokens are.
-        is_hidden = is_eos and self.request.show_special
-        piece = "" if is_hidden else self.stop.feed(self.text.push(token_id))
+        shown = self.ends.get(token_id) if is_eos else None
+        if is_eos and self.request.show_special:
+            shown = shown or ""  # the names of other special tokens are shown, not of this
+        piece = self.stop.feed(self.text.push(token_id)) if shown is None else ""
         reason = self._finish_reason(is_eos=is_eos)
         if reason is not None and not self.stop.is_stopped:
-            piece += self.stop.feed(self.text.flush()) + self.stop.flush()
+            piece += self.stop.feed(self.text.flush()) + self.stop.flush() + (shown or "")
         return piece, reason
 
     def _finish_reason(self, *, is_eos: bool) -> FinishReason | None:

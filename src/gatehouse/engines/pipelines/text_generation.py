@@ -28,6 +28,7 @@ from gatehouse.engines.base import (
     Start,
     TokenizedPrompt,
 )
+from gatehouse.engines.pipelines.chat_traits import chat_traits
 from gatehouse.engines.pipelines.decoding import Choice, choose_next, prepare, score_prompt
 from gatehouse.engines.pipelines.loading import (
     cache_bytes_per_token,
@@ -35,7 +36,7 @@ from gatehouse.engines.pipelines.loading import (
     load_causal_lm,
     num_logits,
 )
-from gatehouse.engines.pipelines.prompts import tokenize_prompt
+from gatehouse.engines.pipelines.prompts import PromptReader
 from gatehouse.engines.pipelines.requests import RequestReader
 from gatehouse.engines.pipelines.sequence import Sequence
 from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING, TokenBudget
@@ -63,8 +64,13 @@ class TextGenerationEngine:
         self.budget = TokenBudget(
             max(self._context_length, CACHE_BYTES // max(1, self._bytes_per_token))
         )
+        self._prompts = PromptReader(tokenizer, self._context_length)
         self._reader = RequestReader(
-            tokenizer, self._context_length, num_logits(model), self._eos_token_ids()
+            tokenizer,
+            self._prompts,
+            self._context_length,
+            num_logits(model),
+            self._eos_token_ids(),
         )
         self._waiting = WaitingQueue()
         self._lock = threading.Lock()
@@ -72,6 +78,7 @@ class TextGenerationEngine:
         self._running: dict[int, Sequence] = {}
         # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
         tokenizer("")
+        self._chat_traits = chat_traits(tokenizer, self._prompts.chat)
 
     def describe(self) -> ModelDescription:
         return ModelDescription(
@@ -83,13 +90,15 @@ class TextGenerationEngine:
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=self._model.device.type,
             num_parameters=self._model.num_parameters(),
+            chat=self._chat_traits,
+            can_infill=self._prompts.infilling.is_possible,
         )
 
     def add(self, request_id: int, request: GenerationRequest) -> None:
         self._waiting.push(self._reader.read(request_id, request))
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        return tokenize_prompt(self._tokenizer, prompt, self._context_length)
+        return self._prompts.tokenize(prompt)
 
     def cancel(self, request_id: int) -> None:
         if not self._waiting.remove(request_id):
@@ -187,7 +196,7 @@ class TextGenerationEngine:
                 sequence.max_new_tokens,
                 sequence.constraint,
             )
-            sequence.decoding.eos_token_ids |= sequence.end_ids
+            sequence.decoding.eos_token_ids |= sequence.ends.keys()
         waited = sequence.started_at - sequence.queued_at
         return Start(len(sequence.prompt_ids), sequence.seed, details, waited, top)
 

@@ -273,7 +273,7 @@ class TestFormats:
             {"type": "json_schema", "value": {"name": "a", "schema": SCHEMA}},
             {"type": "json_schema", "value": SCHEMA},
         ],
-        ids=range(7),
+        ids=range(8),
     )
     def test_schema_is_found_in_every_place(self, given: Any) -> None:
         wanted = Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT)

@@ -85,7 +85,7 @@ def test_usage_is_printed_by_user_and_model(hub: Hub) -> None:
     table = run(hub, "usage", "--since", "2026-01-05").stdout
     assert ["ada" in table, "bob" in table, "ada/big" in table] == [True] * 3
     total = next(line for line in table.splitlines() if "total" in line)
-    assert [part.strip() for part in total.split("│")[6:11]] == ["5", "1", "33", "44", "2.0"]
+    assert total.split() == ["total", "5", "1", "33", "44", "2.0"]
     assert json.loads(run(hub, "usage", "--user", "ada", "--json").stdout) == {
         "day": "2026-01-05",
         "user": "ada",

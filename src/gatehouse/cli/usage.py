@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import sys
 from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +19,8 @@ from gatehouse.inference.usage import Figures, Usage, UsageLine
 app = typer.Typer()
 
 _NOBODY = "-"
+# Columns, where no terminal says how many there are.
+_WIDE = 160
 _COLUMNS = ("day", "user", "token", "billed to", "model")
 # Short, so that a row fits a terminal.
 _FIGURES = ("requests", "cached", "tokens in", "tokens out", "seconds")
@@ -49,7 +53,7 @@ def usage_command(
         for line in lines:
             typer.echo(json.dumps(_as_json(line)))
     else:
-        Console().print(_table(lines))
+        Console(width=None if sys.stdout.isatty() else _WIDE).print(_table(lines))
 
 
 def _day(moment: datetime | None) -> date | None:
@@ -64,9 +68,11 @@ def _as_json(line: UsageLine) -> dict[str, object]:
 
 
 def _table(lines: list[UsageLine]) -> Table:
-    table = Table(*_COLUMNS)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in _COLUMNS:
+        table.add_column(name, overflow="fold")
     for name in _FIGURES:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         names = (line.user, line.token, line.organization, line.model)
         shown = (name or _NOBODY for name in names)

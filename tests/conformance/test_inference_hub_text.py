@@ -200,10 +200,10 @@ def test_a_grammar_binds_the_text(
             "`stop` supports up to 4 stop sequences. Given: 5",
         ),
         ("''", "`inputs` cannot be empty"),
-        ("'x' * 600", f"`inputs` must have less than {CONTEXT_LENGTH - 1} tokens. Given: 600"),
+        ("'x' * 3000", f"`inputs` must have less than {CONTEXT_LENGTH - 1} tokens. Given: 3000"),
         (
-            "'One', max_new_tokens=600",
-            "Given: 1 `inputs` tokens and 600 `max_new_tokens`",
+            "'One', max_new_tokens=2048",
+            "Given: 1 `inputs` tokens and 2048 `max_new_tokens`",
         ),
         ("'One', truncate=99999", "`truncate` must be strictly positive and less than"),
         (

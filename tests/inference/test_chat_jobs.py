@@ -314,6 +314,21 @@ class TestFormats:
             parsed(response_format=given)
 
 
+def test_deep_json_is_refused_wherever_it_goes_on() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = {"a": deep}
+    called = {"function": {"name": "f", "arguments": deep}}
+    for body in (
+        {"messages": [USER, {**CALLED, "tool_calls": [called]}]},
+        {"tools": [{"function": {"name": "f", "parameters": {"properties": deep}}}]},
+        {"response_format": {"type": "json", "value": deep}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": deep}}},
+    ):
+        with pytest.raises(ValidationFailed, match="is nested deeper than 64"):
+            parsed(**body)
+
+
 def test_only_known_switches_reach_the_template() -> None:
     switches = {"enable_thinking": False, "documents": [1], "thinking": None}
     assert parsed(chat_template_kwargs=switches).template_arguments == (("enable_thinking", False),)

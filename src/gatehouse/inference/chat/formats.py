@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from gatehouse.engines.base import Grammar, GrammarKind
+from gatehouse.inference.chat.nesting import refuse_deep
 from gatehouse.inference.errors import ValidationFailed
 from gatehouse.inference.grammars import typed_schema
 
@@ -66,4 +67,5 @@ def _schema(value: Any) -> Mapping[str, Any] | None:
             raise ValidationFailed(f"`response_format` holds no JSON: {error}") from error
     if value is not None and not isinstance(value, Mapping):
         raise ValidationFailed("`response_format` must hold a JSON Schema, which is an object")
+    refuse_deep(value, "response_format")
     return value

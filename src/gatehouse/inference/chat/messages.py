@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from gatehouse.inference.chat.nesting import refuse_deep
 from gatehouse.inference.errors import ValidationFailed
 
 MAX_MESSAGES = 1024
@@ -113,4 +114,5 @@ def _arguments(value: Any, where: str) -> dict[str, Any]:
             raise ValidationFailed(f"`{where}` must be the JSON text of an object") from error
     if value is not None and not isinstance(value, dict):
         raise ValidationFailed(f"`{where}` must be the JSON text of an object")
+    refuse_deep(value, where)
     return value or {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gatehouse.inference.chat.nesting import refuse_deep
 from gatehouse.inference.errors import ToolRefused, ValidationFailed
 
 MAX_TOOLS = 128
@@ -137,5 +138,6 @@ def _tool(item: Any, where: str) -> Tool:
         raise ValidationFailed(
             f"`{where}.function.parameters` must be a JSON Schema of the type `object`"
         )
+    refuse_deep(parameters, f"{where}.function.parameters")
     schema = {"type": "object", "properties": {}} | dict(parameters)
     return Tool(name, description, schema, function.get("strict") is True)

@@ -57,7 +57,7 @@ def test_refusals_tell_what_is_left_and_take_nothing(hub: Hub) -> None:
 
 @pytest.mark.usefixtures("olga")
 def test_one_window_for_every_spelling_of_the_address(hub: Hub) -> None:
-    hub.services.plans.set(PlanName.ANONYMOUS, {"requests_per_hour": 5}, by=OPERATOR)
+    hub.services.plans.set(PlanName.ANONYMOUS, {"requests_per_hour": 7}, by=OPERATOR)
     chat = {"messages": [{"role": "user", "content": "a"}]}
     left = [
         allowance(ask(hub, path, body))[2]
@@ -67,9 +67,11 @@ def test_one_window_for_every_spelling_of_the_address(hub: Hub) -> None:
             ("/models/olga/empty/generate", None),
             ("/models/olga/empty/v1/chat/completions", chat),
             ("/models/olga/empty/generate_stream", None),
+            ("/v1/chat/completions", {"model": "Olga/empty:hf-inference"} | chat),
+            ("/v1/completions", {"model": "olga/empty", "prompt": "a"}),
         )
     ]
-    assert left == [4, 3, 2, 1, 0]
+    assert left == [6, 5, 4, 3, 2, 1, 0]
     answer = ask(hub, "/models/Olga/Empty/generate")
     assert answer.status_code == 429
     assert answer.json()["error"] == ("Rate limit reached. Please log in or use a HF access token")

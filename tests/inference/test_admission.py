@@ -1,11 +1,13 @@
 """Plans at the door of the model hosts."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from factories import Hub, Person
 
+from gatehouse.db.engine import Database
 from gatehouse.identity.actors import ANONYMOUS, Actor, Plan
 from gatehouse.identity.plans import PlanName
 from gatehouse.identity.rate_limits import RateLimited
@@ -22,6 +24,7 @@ from gatehouse.inference.errors import HostLost, ModelLoading
 from gatehouse.inference.meter import Meter
 from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.repository import Repository
+from gatehouse.server.services import build_services
 
 PRICING = "https://hub.example/pricing"
 
@@ -160,3 +163,36 @@ def test_only_members_may_have_an_organization_billed(hub: Hub, owner: Person) -
     for actor, name in ((other, "acme"), (ANONYMOUS, "acme"), (member, "nobody"), (member, "")):
         with pytest.raises(NotBillable):
             billed_organization(actor, name)
+
+
+def test_a_burst_over_two_workers_takes_what_is_there_and_no_more(
+    hub: Hub, owner: Person, repository: Repository
+) -> None:
+    caller = on_plan(hub, owner, Plan.FREE)
+    limits: dict[str, int | None] = {"requests_per_hour": 50, "tokens_per_day": 400}
+    hub.services.plans.set(PlanName.FREE, limits, by=OPERATOR)
+    database = Database(hub.settings.resolved_database_url())
+    workers = [hub.services, build_services(hub.settings, database, hub.clock)]
+
+    def call(number: int) -> bool:
+        """Reserve twenty tokens, generate ten."""
+        admission = workers[number % 2].admission
+        try:
+            admitted = admission.admit(caller, repository, num_new_tokens=20)
+        except RateLimited:
+            return False
+        admission.end(admitted, meter(10))
+        return True
+
+    with ThreadPoolExecutor(16) as threads:
+        num_served = sum(threads.map(call, range(160)))
+    # A call is refused while others may still generate what they reserved: never more than forty.
+    assert 20 <= num_served <= 40
+    for worker in workers:
+        worker.ledger.close()
+    (line,) = hub.services.usage.lines()
+    assert line.figures.num_generated_tokens == 10 * num_served <= 400
+    standing = hub.services.admission.standing(caller)
+    assert standing.remaining == 50 - num_served
+    workers[1].response_cache.close()
+    database.dispose()

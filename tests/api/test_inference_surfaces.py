@@ -324,3 +324,88 @@ def test_unstreamed_answers_say_what_they_took(house: Hub, path: str, body: Any)
     assert int(headers["x-time-per-token"]) <= inference
     assert int(headers["x-prompt-tokens"]) >= 3
     assert int(headers["x-generated-tokens"]) in (3, 4, 20, 100)
+
+
+@pytest.mark.usefixtures("olga")
+def test_bodies_for_another_task_are_told_so(house: Hub) -> None:
+    for content in (b"\x89PNG\r\n\x1a\n\xff", b'{"inputs": {"image": "aGk="}}', b"{}"):
+        answer = house.client.post("/models/olga/masks", content=content)
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "fill-mask is not supported for olga/masks"
+    assert house.client.post("/models/olga/open", content=b"{}").status_code == 400
+
+
+@pytest.mark.usefixtures("olga")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"temperature": 1e999}',
+        '{"temperature": true}',
+        '{"top_p": 1e-400}',
+        '{"seed": 1208925819614629174706176}',
+        '{"max_new_tokens": 2147483648}',
+        '{"best_of": 1000000}',
+        '{"stop": {"a": 1}}',
+        '{"details": "yes"}',
+        '{"grammar": {"type": "json", "value": {"a": 1}}}',
+        '{"truncate": 0}',
+        '{"truncate": 100000}',
+        '{"adapter_id": "x"}',
+        "[]",
+    ],
+)
+def test_numbers_and_types_that_cannot_be_meant_are_refused(house: Hub, text: str) -> None:
+    for path in ("/models/olga/open", "/models/olga/open/generate_stream"):
+        content = f'{{"inputs": "the cat", "parameters": {text}}}'
+        answer = house.client.post(path, content=content)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["error_type"] == "validation"
+        assert answer.json()["error"].startswith("Input validation error: ")
+
+
+@pytest.mark.usefixtures("olga")
+class TestCompletions:
+    PATH = "/models/olga/open/v1/completions"
+
+    def test_stream_ends_with_done(self, house: Hub) -> None:
+        body = {"prompt": "the cat", "max_tokens": 3, "stream": True}
+        answer = post(house, self.PATH, body)
+        assert answer.headers["content-type"] == "text/event-stream"
+        *chunks, last, nothing = answer.text.split("\n\n")
+        assert (len(chunks), last, nothing) == (3, "data: [DONE]", "")
+        assert '"token"' not in answer.text
+
+    def test_javascript_clients_find_the_keys_they_are_promised(self, house: Hub) -> None:
+        body = {"model": "http://hub.test/x", "prompt": "the cat", "max_tokens": 3, "stream": True}
+        agent = {"User-Agent": "@huggingface/inference/4.13.30 (node)"}
+        first = post(house, self.PATH, {**body, "details": True}, agent).text.split("\n\n")[0]
+        assert '"token":{"id":' in first
+        assert '"generated_text":null,"details":null' in first
+
+    def test_refusals_have_the_form_of_the_path(self, house: Hub) -> None:
+        body = {"model": "olga/open", "prompt": "a", "suffix": "b"}
+        answer = post(house, self.PATH, body)
+        assert answer.status_code == 422
+        assert answer.json()["error_type"] == "suffix not supported"
+        at_root = post(house, "/v1/completions", body)
+        assert at_root.json()["error"]["message"] == answer.json()["error"]
+        openai = post(house, self.PATH, body, {"User-Agent": "OpenAI/Python 3.54.0"})
+        assert openai.json() == at_root.json()
+        for stream in (True, False):
+            wrong = post(house, self.PATH, {"prompt": ["a"] * 5, "stream": stream})
+            assert wrong.status_code == 422
+            assert wrong.json()["error_type"] == "validation"
+
+    def test_answers_are_kept_only_if_asked(self, house: Hub) -> None:
+        body = {"prompt": "hello", "max_tokens": 8, "temperature": 2}
+        texts = [post(house, self.PATH, body).json()["choices"][0]["text"] for _ in range(2)]
+        assert texts[0] != texts[1]
+        kept = [post(house, self.PATH, body, {"x-use-cache": "1"}) for _ in range(2)]
+        assert kept[0].content == kept[1].content
+        assert kept[1].headers["x-cache"] == "HIT"
+
+    def test_prompt_over_the_context_is_refused_unless_cut(self, house: Hub) -> None:
+        body = {"prompt": "x " * 200, "max_tokens": 2}
+        assert post(house, self.PATH, body).status_code == 422
+        answer = post(house, self.PATH, {**body, "truncate": 10})
+        assert answer.json()["usage"]["prompt_tokens"] == 10

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from gatehouse.core.errors import Invalid
 from gatehouse.http.bodies import read_body
+from gatehouse.inference.errors import ValidationFailed
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 
@@ -35,12 +36,17 @@ def decode_json(data: bytes) -> Any:
     """Any JSON value.
 
     Raises:
+        ValidationFailed: A number is too large for any computer.
         BodyInvalid: It is not JSON, or nested so deeply that nobody means it.
     """
     try:
         return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except msgspec.ValidationError as error:
+        raise ValidationFailed("a number in the body is out of range") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BodyInvalid(f"The body is not JSON: {error}.") from error
+    except RecursionError:
+        raise BodyInvalid("The body is nested too deeply.") from None
 
 
 async def json_object_of(request: Request) -> dict[str, Any]:

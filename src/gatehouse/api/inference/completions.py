@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,7 +16,6 @@ from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event
 from gatehouse.api.inference.root_calls import BodyCall
-from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.answer_store import CachedAnswer
 from gatehouse.inference.completions.jobs import CompletionJob, parse_completion
 
@@ -39,13 +37,10 @@ async def root_completions(call: BodyCall, request: Request) -> Response:
 async def answer_completion(call: ModelCall, body: dict[str, Any]) -> Response:
     """The answer to a completion's body, streamed if it says so."""
     limits = call.limits
-    try:
-        job = parse_completion(body, limits.max_new_tokens, limits.priority)
-        if job.is_stream:
-            return _stream(call, body, job)
-        return await call.unless_client_leaves(lambda: _run(call, body, job))
-    except GatehouseError as error:
-        return refusal(call.request, error, call.headers)
+    job = parse_completion(body, limits.max_new_tokens, limits.priority)
+    if job.is_stream:
+        return _stream(call, body, job)
+    return await call.unless_client_leaves(lambda: _run(call, body, job))
 
 
 async def _run(call: ModelCall, body: dict[str, Any], job: CompletionJob) -> Response:
@@ -65,7 +60,7 @@ async def _run(call: ModelCall, body: dict[str, Any], job: CompletionJob) -> Res
             call,
             body,
             target,
-            replace(job, request=msgspec.structs.replace(job.request, priority=0)),
+            job.without_priority(),
             run,
             task="completions",
             variant="openai",

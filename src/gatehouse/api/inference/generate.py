@@ -19,9 +19,16 @@ from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal
 from gatehouse.core.errors import GatehouseError
+from gatehouse.http.json_bodies import BodyInvalid
 from gatehouse.inference.answer_store import CachedAnswer
-from gatehouse.inference.model_sources import TEXT_GENERATION
-from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
+from gatehouse.inference.errors import ValidationFailed
+from gatehouse.inference.model_sources import TEXT_GENERATION, TaskNotSupported
+from gatehouse.inference.parameters import (
+    ConversationalRemoved,
+    RouteDefaults,
+    TextGenerationJob,
+    parse_text_generation,
+)
 
 router = APIRouter(route_class=InferenceRoute)
 
@@ -36,7 +43,24 @@ async def run_model(call: ModelCallDependency, request: Request) -> Response:
 
 async def answer_whatever(call: ModelCall, request: Request) -> Response:
     """The answer to what the body asks for: text, chat or a completion, streamed or whole."""
-    body = await read_inputs(request)
+    try:
+        return await _dispatch(call, await read_inputs(request))
+    except (BodyInvalid, ValidationFailed, ConversationalRemoved) as error:
+        raise await _other_task(call) or error from None
+
+
+async def _other_task(call: ModelCall) -> TaskNotSupported | None:
+    """Why a body is no text: a picture for a model of pictures is not the caller's mistake."""
+    try:
+        await call.find_model({}, is_stream=False)
+    except TaskNotSupported as error:
+        return error
+    except GatehouseError:
+        return None
+    return None
+
+
+async def _dispatch(call: ModelCall, body: dict[str, Any]) -> Response:
     if isinstance(body.get("messages"), list):
         return await answer_chat(call, body)
     if body.get("inputs") is None and body.get("prompt") is not None:
@@ -65,17 +89,14 @@ async def answer_text(
     as_list: bool,
     is_stream: bool,
 ) -> Response:
-    """The answer to a text-generation body; refusals have TGI's form."""
+    """The answer to a text-generation body."""
     limits = call.limits
-    try:
-        job = parse_text_generation(
-            body, defaults, limits.max_new_tokens, is_stream=is_stream, priority=limits.priority
-        )
-        if is_stream:
-            return _stream(call, body, job)
-        return await call.unless_client_leaves(lambda: _run(call, body, job, as_list=as_list))
-    except GatehouseError as error:
-        return refusal(call.request, error, call.headers)
+    job = parse_text_generation(
+        body, defaults, limits.max_new_tokens, is_stream=is_stream, priority=limits.priority
+    )
+    if is_stream:
+        return _stream(call, body, job)
+    return await call.unless_client_leaves(lambda: _run(call, body, job, as_list=as_list))
 
 
 async def answer_generate(call: ModelCall, request: Request, *, is_stream: bool) -> Response:

@@ -10,7 +10,7 @@ from gatehouse import __version__
 from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.paths import MODEL, model_paths
-from gatehouse.api.inference.refusals import InferenceRoute, refusal
+from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.admission import TooLargeForPlan
 from gatehouse.inference.errors import ModelLoading, ModelTooLarge
@@ -32,8 +32,6 @@ async def status(call: ModelCallDependency) -> Response:
         state = await _state(call, target)
     except TooLargeForPlan:
         state = "TooBig"
-    except GatehouseError as error:
-        return refusal(call.request, error, {})
     return json_answer(
         {
             "loaded": state == "Loaded",
@@ -55,13 +53,10 @@ async def health(call: ModelCallDependency) -> Response:
 
 async def answer_info(call: ModelCall) -> Response:
     """TGI's description of a running model; loads it."""
-    try:
-        async with call.counted(0):
-            target = await call.find_model({}, is_stream=False)
-            async with call.services.generation.hold(target) as model:
-                description = model.description
-    except GatehouseError as error:
-        return refusal(call.request, error, call.headers)
+    async with call.counted(0):
+        target = await call.find_model({}, is_stream=False)
+        async with call.services.generation.hold(target) as model:
+            description = model.description
     body = {
         "model_id": call.name,
         "model_sha": target.version.rpartition(":")[2],

@@ -11,7 +11,7 @@ from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.calls import ModelCallDependency
 from gatehouse.api.inference.generate import answer_whatever
 from gatehouse.api.inference.paths import MODEL, model_paths
-from gatehouse.api.inference.refusals import InferenceRoute, refusal
+from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import PublicGate
 from gatehouse.identity.actors import Actor
@@ -27,7 +27,7 @@ _FRAMEWORKS = {TEXT_GENERATION: "text-generation-inference"}
 async def pipeline(task: str, call: ModelCallDependency, request: Request) -> Response:
     """Run a model, if the task is one that it does."""
     if task != TEXT_GENERATION:
-        return refusal(request, TaskNotSupported(task, call.name), call.headers)
+        raise TaskNotSupported(task, call.name)
     return await answer_whatever(call, request)
 
 

@@ -11,8 +11,7 @@ from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.bodies import read_json_object
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.paths import model_paths
-from gatehouse.api.inference.refusals import InferenceRoute, refusal
-from gatehouse.core.errors import GatehouseError
+from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.engines.base import ModelDescription, Prompt, TextPrompt, TokenizedPrompt
 from gatehouse.inference.chat.jobs import ChatJob, parse_chat
 from gatehouse.inference.chat.prompts import chat_prompt
@@ -32,24 +31,18 @@ async def chat_tokenize(call: ModelCallDependency, request: Request) -> Response
 async def answer_tokenize(call: ModelCall, request: Request) -> Response:
     """A bare list of tokens with their places in the text."""
     body = await read_json_object(request)
-    try:
-        inputs = body.get("inputs")
-        if not isinstance(inputs, str):
-            raise ValidationFailed("`inputs` must be a string")
-        tokenized = await _tokenized(call, body, lambda _model: TextPrompt(inputs))
-    except GatehouseError as error:
-        return refusal(request, error, call.headers)
+    inputs = body.get("inputs")
+    if not isinstance(inputs, str):
+        raise ValidationFailed("`inputs` must be a string")
+    tokenized = await _tokenized(call, body, lambda _model: TextPrompt(inputs))
     return json_answer(_tokens(tokenized), call.headers)
 
 
 async def answer_chat_tokenize(call: ModelCall, request: Request) -> Response:
     """The tokens of a conversation, and the text that the model's template makes of it."""
     body = await read_json_object(request)
-    try:
-        job = parse_chat(body, call.limits.max_new_tokens)
-        tokenized = await _tokenized(call, body, lambda model: _conversation(job, model))
-    except GatehouseError as error:
-        return refusal(request, error, call.headers)
+    job = parse_chat(body, call.limits.max_new_tokens)
+    tokenized = await _tokenized(call, body, lambda model: _conversation(job, model))
     answer = {"tokenize_response": _tokens(tokenized), "templated_text": tokenized.text}
     return json_answer(answer, call.headers)
 

@@ -1,7 +1,7 @@
 """Bodies of completions to jobs. Names of text-generation-inference are taken at the root too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -58,6 +58,10 @@ class CompletionJob:
     def num_characters(self) -> int:
         """Of the prompts that are text."""
         return sum(_num_characters(prompt) for prompt in self.prompts)
+
+    def without_priority(self) -> "CompletionJob":
+        """The same for everybody who may run the model."""
+        return replace(self, request=msgspec.structs.replace(self.request, priority=0))
 
     def requests(self) -> list[GenerationRequest]:
         """One for each sequence, those of a prompt together; each has a seed of its own."""

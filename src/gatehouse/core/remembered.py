@@ -1,9 +1,10 @@
-"""A value that is read rarely and asked for often: read again when it has become old."""
+"""Values that change rarely and are asked for often: read again when they may have changed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
@@ -38,3 +39,42 @@ class Remembered(Generic[Value]):
     def forget(self) -> None:
         """Read it anew next time: this process changed it itself."""
         self._kept = None
+
+
+class RememberedUntilChange(Generic[Key, Value]):
+    """Keeps what was read for as long as nothing at all has changed in what it was read from.
+
+    Unlike `Remembered` it never gives what is no longer so. Safe to use from any thread.
+
+    Args:
+        version: Another number after any change, whoever made it; None if nobody can tell, and
+            then nothing is kept. Must not block.
+        max_values: Strangers choose what is asked for: this many are kept.
+    """
+
+    def __init__(self, version: Callable[[], int | None], max_values: int = 10_000) -> None:
+        self._version = version
+        self._max_values = max_values
+        self._kept: tuple[int | None, dict[Key, Value]] = (None, {})
+
+    def peek(self, key: Key) -> Value | None:
+        """What is kept; None if that is nothing. Does not block."""
+        version, values = self._kept
+        if version is None or version != self._version():
+            return None
+        return values.get(key)
+
+    def get(self, key: Key, load: Callable[[], Value]) -> Value:
+        """What is kept, or else what `load` reads. What it raises is not kept."""
+        # Asked before reading: what changes meanwhile makes the value too new, never too old.
+        version = self._version()
+        if version is None:
+            return load()
+        known, values = self._kept
+        if known != version or len(values) >= self._max_values:
+            values = {}
+            self._kept = (version, values)
+        if key in values:
+            return values[key]
+        values[key] = value = load()
+        return value

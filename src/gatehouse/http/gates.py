@@ -6,9 +6,10 @@ decision itself is `repos/access.py`'s.
 
 from dataclasses import dataclass
 
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 
-from gatehouse.core.errors import GatehouseError, Unauthenticated
+from gatehouse.core.errors import Forbidden, GatehouseError, Unauthenticated
 from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.http.actors import CurrentActor, token_of
 from gatehouse.http.context import services_of
@@ -32,9 +33,13 @@ class RepoGate(RouteGate):
 
     permission: Permission
 
-    def __call__(self, request: Request, actor: CurrentActor) -> Repository:
+    async def __call__(self, request: Request, actor: CurrentActor) -> Repository:
         kind, repo_id = _repository_in(request)
-        return services_of(request).repositories.require(actor, kind, repo_id, self.permission)
+        repositories = services_of(request).repositories
+        known = repositories.remembered(actor, kind, repo_id, self.permission)
+        if known is not None:
+            return known
+        return await run_sync(repositories.require, actor, kind, repo_id, self.permission)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,23 @@ class AccountGate(RouteGate):
 
     permission: Permission
 
-    def __call__(self, actor: CurrentActor) -> Actor:
+    async def __call__(self, actor: CurrentActor) -> Actor:
         if actor.is_anonymous:
             raise Unauthenticated("You must be signed in.")
         if not actor.may(self.permission):
             raise missing_scope(actor, self.permission)
+        return actor
+
+
+@dataclass(frozen=True)
+class AdminGate(RouteGate):
+    """The route is for administrators, by whatever credential of theirs."""
+
+    def __call__(self, actor: CurrentActor) -> Actor:
+        if actor.user is None:
+            raise Unauthenticated("You must be signed in.")
+        if not actor.user.is_admin:
+            raise Forbidden("This is for administrators.")
         return actor
 
 
@@ -60,7 +77,7 @@ class PublicGate(RouteGate):
 
     reason: str
 
-    def __call__(self, actor: CurrentActor) -> Actor:
+    async def __call__(self, actor: CurrentActor) -> Actor:
         return actor
 
 
@@ -71,7 +88,7 @@ class ChosenGate(RouteGate):
     permission: Permission
     reason: str
 
-    def __call__(self, actor: CurrentActor) -> Actor:
+    async def __call__(self, actor: CurrentActor) -> Actor:
         return actor
 
 

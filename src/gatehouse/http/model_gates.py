@@ -71,10 +71,10 @@ class ModelGate(RepoGate):
 
     permission: Permission = Permission.INFERENCE_RUN
 
-    def __call__(self, request: Request, actor: CurrentActor) -> Repository:
+    async def __call__(self, request: Request, actor: CurrentActor) -> Repository:
         parameters = request.path_params
         repo_id = RepoId(str(parameters["namespace"]), str(parameters["name"]))
-        return _require(services_of(request), actor, repo_id, self.permission, str(repo_id))
+        return await _passed(services_of(request), actor, repo_id, self.permission, str(repo_id))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class NamedModelGate(RouteGate):
         if found is None:
             raise ModelNotFound(text)
         repo_id = RepoId(found["namespace"], found["name"])
-        repository = await run_sync(_require, services, actor, repo_id, self.permission, text)
+        repository = await _passed(services, actor, repo_id, self.permission, text)
         return NamedModel(repository, found["revision"] or MAIN)
 
 
@@ -126,6 +126,16 @@ async def default_name(request: Request) -> str:
     if name is None:
         raise NoDefaultModel
     return name
+
+
+async def _passed(
+    services: Services, actor: Actor, repo_id: RepoId, permission: Permission, text: str
+) -> Repository:
+    """`_require`, in a thread if it has to wait for the database."""
+    known = services.repositories.remembered(actor, RepoKind.MODEL, repo_id, permission)
+    if known is not None:
+        return known
+    return await run_sync(_require, services, actor, repo_id, permission, text)
 
 
 def _require(

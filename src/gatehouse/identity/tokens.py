@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Conflict, Invalid, NotFound, Unauthenticated
+from gatehouse.core.remembered import RememberedUntilChange
 from gatehouse.db.engine import Database
 from gatehouse.identity.actors import Actor, User, token_actor
 from gatehouse.identity.permissions import TokenRole
@@ -68,6 +69,21 @@ class NewToken:
     token: AccessToken
 
 
+@dataclass(frozen=True, slots=True)
+class _LiveToken:
+    """A token that is known, with whom it speaks for; it may have ended."""
+
+    actor: Actor
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+    def has_ended(self, moment: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= moment
+
+    def is_use_noted(self, moment: datetime) -> bool:
+        return self.last_used_at is not None and moment - self.last_used_at < _USE_NOTED_EVERY
+
+
 class InvalidToken(Unauthenticated):
     """The text is what clients look for, to tell a bad token from a missing repository."""
 
@@ -93,6 +109,7 @@ class AccessTokens:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._live = RememberedUntilChange[str, _LiveToken](database.version)
 
     def create(
         self,
@@ -185,15 +202,23 @@ class AccessTokens:
         """
         if not looks_like_token(value):
             raise InvalidToken
+        token_hash = digest(value)
+        found = self._live.get(token_hash, lambda: self._read_live(token_hash))
         moment = self._clock.now()
-        with self._database.read() as session:
-            found = session.execute(_LIVE, {"token_hash": digest(value)}).one_or_none()
-            if found is None or (found.expires_at is not None and found.expires_at <= moment):
-                raise InvalidToken
-            user = load_user(session, found.user_id)
-        if found.last_used_at is None or moment - found.last_used_at >= _USE_NOTED_EVERY:
-            self._note_use(found.id, moment)
-        return token_actor(user, TokenRole(found.role), found.id)
+        if found.has_ended(moment):
+            raise InvalidToken
+        if not found.is_use_noted(moment):
+            assert found.actor.token_id is not None
+            self._note_use(found.actor.token_id, moment)
+        return found.actor
+
+    def remembered(self, value: str) -> Actor | None:
+        """What `authenticate` would return, if nothing has to be read or noted for it."""
+        found = self._live.peek(digest(value))
+        moment = self._clock.now()
+        if found is None or found.has_ended(moment) or not found.is_use_noted(moment):
+            return None
+        return found.actor
 
     def owner(self, value: str) -> User | None:
         """Whose live token `value` is, without counting as a use. For scanners of pushed files."""
@@ -238,6 +263,15 @@ class AccessTokens:
     ) -> None:
         owner = Actor(load_user(session, row.user_id))
         record(session, self._clock.now(), owner, action, row.name, detail)
+
+    def _read_live(self, token_hash: str) -> _LiveToken:
+        with self._database.read() as session:
+            found = session.execute(_LIVE, {"token_hash": token_hash}).one_or_none()
+            if found is None:
+                raise InvalidToken
+            user = load_user(session, found.user_id)
+        actor = token_actor(user, TokenRole(found.role), found.id)
+        return _LiveToken(actor, found.expires_at, found.last_used_at)
 
     def _note_use(self, token_id: int, moment: datetime) -> None:
         stale = or_(

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Forbidden, NotFound
 from gatehouse.core.ids import RepoId, RepoKind, check_name_part
+from gatehouse.core.remembered import RememberedUntilChange
 from gatehouse.db.engine import Database
 from gatehouse.identity.actors import Actor, OrganizationRole
 from gatehouse.identity.permissions import Permission
@@ -30,6 +31,8 @@ from gatehouse.storage.git.records import Put, Signature
 from gatehouse.storage.git.repository import GitRepository
 
 MAIN = "refs/heads/main"
+# Who was let through the gate of which repository, to do what.
+_Passage = tuple[Actor, RepoKind, RepoId, Permission]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Repositories:
         self._access = access
         self._clock = clock
         self._root = root
+        self._let_through = RememberedUntilChange[_Passage, Repository](database.version)
 
     def git_path(self, repository: Repository) -> Path:
         return self._path(repository.storage_id)
@@ -66,14 +70,14 @@ class Repositories:
             RepoMoved: It has another name now, and the actor may know it.
             GatehouseError: See `Access.require`.
         """
-        repository = self._find(kind, repo_id)
-        # In the caller's own words: a hidden repository's real name would give it away.
-        if repository is None or not self._access.may_know_of(actor, repository):
-            raise repo_not_found(actor, f"{kind.plural}/{repo_id}")
-        if _folded(repository.repo_id) != _folded(repo_id):
-            raise RepoMoved(kind, repo_id, repository.repo_id)
-        self._access.require(actor, repository, permission)
-        return repository
+        passage = (actor, kind, repo_id, permission)
+        return self._let_through.get(passage, lambda: self._require(*passage))
+
+    def remembered(
+        self, actor: Actor, kind: RepoKind, repo_id: RepoId, permission: Permission
+    ) -> Repository | None:
+        """What `require` would return, if nothing has to be read for it; does not block."""
+        return self._let_through.peek((actor, kind, repo_id, permission))
 
     def by_id(self, repository_id: int) -> Repository | None:
         with self._database.read() as session:
@@ -225,6 +229,18 @@ class Repositories:
         query = query.where(_visible_to(actor)) if not _sees_all(actor) else query
         with self._database.read() as session:
             return [_snapshot(row, name) for row, name in session.execute(query.limit(limit))]
+
+    def _require(
+        self, actor: Actor, kind: RepoKind, repo_id: RepoId, permission: Permission
+    ) -> Repository:
+        repository = self._find(kind, repo_id)
+        # In the caller's own words: a hidden repository's real name would give it away.
+        if repository is None or not self._access.may_know_of(actor, repository):
+            raise repo_not_found(actor, f"{kind.plural}/{repo_id}")
+        if _folded(repository.repo_id) != _folded(repo_id):
+            raise RepoMoved(kind, repo_id, repository.repo_id)
+        self._access.require(actor, repository, permission)
+        return repository
 
     def _find(self, kind: RepoKind, repo_id: RepoId) -> Repository | None:
         by_name = _joined().where(

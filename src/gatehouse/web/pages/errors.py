@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatehouse.core.errors import GatehouseError
-from gatehouse.http.actors import current_actor
+from gatehouse.http.actors import authenticated
 from gatehouse.identity.actors import ANONYMOUS, Actor
 from gatehouse.web.pages.accounts import draw_login
 from gatehouse.web.render import render
@@ -45,7 +45,7 @@ def render_error_page(request: Request, status: int, message: str) -> Response:
 def _viewer(request: Request) -> Actor:
     """Who looks at the page; nobody if that was the error."""
     try:
-        return current_actor(request)
+        return authenticated(request)
     except GatehouseError:
         return ANONYMOUS
 

@@ -5,6 +5,7 @@ OPTIONS`, where OPTIONS is `DropInOptions` as JSON.
 """
 
 import logging
+import math
 import signal
 import ssl
 import sys
@@ -30,6 +31,7 @@ _TOO_MANY = ConnectRefused("503 Service Unavailable", "Too many connections. Try
 _NO_HUB = ConnectRefused("502 Bad Gateway", "The hub does not answer.")
 _BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _CHUNK_BYTES = 64 * 1024
+_LAST_SECONDS = 1.0
 _RENEWED_AFTER_SECONDS = 24 * 3600.0
 # It left, or says nothing.
 _GONE = (
@@ -81,7 +83,7 @@ class DropInListener:
         """One connection, from its CONNECT to its end."""
         async with client:
             if self._num_open >= self._options.num_connections:
-                await client.send(_TOO_MANY.answer)
+                await _refuse(client, _TOO_MANY)
                 return
             self._num_open += 1
             try:
@@ -98,12 +100,12 @@ class DropInListener:
         try:
             await self._take_connect(stream)
         except ConnectRefused as refusal:
-            await client.send(refusal.answer)
+            await _refuse(client, refusal)
             return
         try:
             hub = await anyio.connect_tcp(self._options.hub_host, self._options.hub_port)
         except OSError:
-            await client.send(_NO_HUB.answer)
+            await _refuse(client, _NO_HUB)
             return
         async with hub:
             await client.send(_ESTABLISHED)
@@ -137,7 +139,7 @@ class DropInListener:
         try:
             yield secured
         finally:
-            with anyio.move_on_after(1, shield=True):
+            with anyio.move_on_after(_LAST_SECONDS, shield=True):
                 await secured.aclose()
 
 
@@ -161,11 +163,21 @@ class _Tunnel:
                 tasks.start_soon(self._answers)
 
     async def _requests(self) -> None:
+        # A head that has begun has to end in time, and the first has to begin.
+        deadline = anyio.current_time() + self._options.opening_seconds
         try:
             while True:
-                data = await self._receive_request()
+                with anyio.fail_after(deadline - anyio.current_time()):
+                    chunk = await self._client.receive(_CHUNK_BYTES)
+                was_in_head = self._relay.is_in_head or self._relay.num_requests == 0
+                data = self._relay.feed(chunk)
+                self._note_sign()
                 if data:
                     await self._hub.send(data)
+                if not self._relay.is_in_head:
+                    deadline = math.inf
+                elif data or not was_in_head:
+                    deadline = anyio.current_time() + self._options.opening_seconds
         except RequestRefused as refusal:
             _log.info("A request was refused: %s.", refusal)
             # In the middle of an answer there is nothing to say that would be understood.
@@ -176,17 +188,6 @@ class _Tunnel:
             return
         finally:
             self._life.cancel()
-
-    async def _receive_request(self) -> bytes:
-        """Bytes for the hub; a head that has begun has to end in time."""
-        is_urgent = self._relay.num_requests == 0 or self._relay.is_in_head
-        limit = self._options.opening_seconds if is_urgent else None
-        with anyio.fail_after(limit):
-            data = self._relay.feed(await self._client.receive(_CHUNK_BYTES))
-            while self._relay.is_in_head:
-                data += self._relay.feed(await self._client.receive(_CHUNK_BYTES))
-        self._note_sign()
-        return data
 
     async def _answers(self) -> None:
         try:
@@ -200,6 +201,15 @@ class _Tunnel:
 
     def _note_sign(self) -> None:
         self._life.deadline = anyio.current_time() + self._options.quiet_seconds
+
+
+async def _refuse(client: SocketStream, refusal: ConnectRefused) -> None:
+    """Answer, and listen on for a moment: who closes on unread bytes takes the answer back."""
+    with suppress(*_GONE), anyio.move_on_after(_LAST_SECONDS):
+        await client.send(refusal.answer)
+        await client.send_eof()
+        while True:
+            await client.receive(_CHUNK_BYTES)
 
 
 async def serve(options: DropInOptions) -> None:

@@ -55,6 +55,8 @@ class RequestRelay:
         Raises:
             RequestRefused: They are no request, or one that may not pass.
         """
+        if not data:  # which would mean the end
+            return b""
         self._reader.receive_data(data)
         self._has_partial_head = self._has_partial_head or self._reader.their_state is h11.IDLE
         parts: list[bytes] = []
@@ -82,7 +84,6 @@ class RequestRelay:
         return b"0\r\n\r\n" if self._is_chunked else b""
 
     def _head(self, request: h11.Request) -> bytes:
-        self.num_requests += 1
         self._has_partial_head = False
         headers = list(request.headers)
         hosts = [value for name, value in headers if name == b"host"]
@@ -90,6 +91,7 @@ class RequestRelay:
             raise RequestRefused("a request for another host")
         if not request.target.startswith((b"/", b"*")):
             raise RequestRefused("a target that is no path")
+        self.num_requests += 1
         self._is_chunked = any(name == b"transfer-encoding" for name, _ in headers)
         version = bytes(request.http_version)
         lines = [b"%b %b HTTP/%b" % (request.method, request.target, version)]

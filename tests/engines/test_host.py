@@ -10,6 +10,10 @@ from threading import Event
 import pytest
 
 from gatehouse.engines.base import (
+    EmbeddingOutput,
+    EmbeddingRequest,
+    Embeddings,
+    Failure,
     Finish,
     FinishReason,
     GeneratedToken,
@@ -28,6 +32,8 @@ from gatehouse.engines.framing import FrameReader, encode_frame
 from gatehouse.engines.host import Host, listen
 from gatehouse.engines.messages import (
     Cancel,
+    Embed,
+    Embedded,
     Generate,
     HostToWorker,
     Refused,
@@ -43,13 +49,17 @@ class CountingEngine:
 
     def __init__(self) -> None:
         self.running: dict[int, tuple[GenerationRequest, int]] = {}
+        self.embeddings: dict[int, EmbeddingRequest] = {}
         self.is_broken = False
         self.may_go_on = Event()
 
     def describe(self) -> ModelDescription:
         return ModelDescription("counting", "None", 8, False, (), "none", "cpu", 0)
 
-    def add(self, request_id: int, request: GenerationRequest) -> None:
+    def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
+        if isinstance(request, EmbeddingRequest):
+            self.embeddings[request_id] = request
+            return
         assert isinstance(request.prompt, TextPrompt)
         if request.prompt.text == "refuse":
             raise RequestRefused(RefusalKind.VALIDATION, "no")
@@ -66,15 +76,26 @@ class CountingEngine:
 
     def cancel(self, request_id: int) -> None:
         self.running.pop(request_id, None)
+        self.embeddings.pop(request_id, None)
 
     def has_work(self) -> bool:
-        return bool(self.running)
+        return bool(self.running or self.embeddings)
 
-    def step(self) -> list[SequenceOutput]:
+    def step(self) -> list[SequenceOutput | EmbeddingOutput]:
         if self.is_broken:
             raise ZeroDivisionError
         time.sleep(0.001)
-        return [self._count(number) for number in list(self.running)]
+        embeddings, self.embeddings = self.embeddings, {}
+        return [
+            *(self._count(number) for number in list(self.running)),
+            *(self._embed(number, request) for number, request in embeddings.items()),
+        ]
+
+    def _embed(self, number: int, request: EmbeddingRequest) -> EmbeddingOutput:
+        if request.texts == ("break",):
+            return EmbeddingOutput(number, failure=Failure(RefusalKind.GENERATION, "broke"))
+        count = len(request.texts)
+        return EmbeddingOutput(number, Embeddings((b"1234",) * count, (1,) * count))
 
     def _count(self, number: int) -> SequenceOutput:
         request, count = self.running[number]
@@ -193,6 +214,14 @@ def test_prompt_is_tokenized_while_others_run(connect: Connect) -> None:
     assert isinstance(answer, Tokenized)
     assert answer.request_id == 1
     assert answer.prompt.tokens == (PromptToken(7, "hello", 0, 5),)
+
+
+def test_vectors_come_back_whole_or_not_at_all(connect: Connect) -> None:
+    worker = connect()
+    worker.send(Embed(4, EmbeddingRequest(("a", (1, 2)))))
+    assert worker.receive() == Embedded(4, Embeddings((b"1234",) * 2, (1, 1)))
+    worker.send(Embed(5, EmbeddingRequest(("break",))))
+    assert worker.receive() == Refused(5, RefusalKind.GENERATION, "broke")
 
 
 def test_cancelled_request_leaves_the_engine(connect: Connect, engine: CountingEngine) -> None:

@@ -45,6 +45,22 @@ def test_large_files_are_links_and_small_ones_copies(folders: ModelFolders, tmp_
     assert folders.make("r1", COMMIT, files) == folder
 
 
+def test_modules_of_sentence_models_get_in(folders: ModelFolders, tmp_path: Path) -> None:
+    dense = large("2_Dense/model.safetensors", tmp_path / "dense")
+    names = ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"]
+    others = ["1_Pooling/evil.py", "x_Pooling/config.json", "1_Other/config.json", "1_Dense/a.bin"]
+    files = [regular(name) for name in [*names, *others]]
+    files += [dense, large("model.safetensors", tmp_path / "b")]
+    folder = folders.make("r1", COMMIT, files)
+    found = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*.*")}
+    assert found == {*names, "2_Dense/model.safetensors", "model.safetensors"}
+    assert (folder.path / "2_Dense/model.safetensors").readlink() == tmp_path / "dense"
+    (tmp_path / "dense").unlink()
+    moved = large("2_Dense/model.safetensors", tmp_path / "moved")
+    folder = folders.make("r1", COMMIT, [*files[:-2], moved, files[-1]])
+    assert (folder.path / "2_Dense/model.safetensors").readlink() == tmp_path / "moved"
+
+
 def test_only_listed_names_get_in(folders: ModelFolders, tmp_path: Path) -> None:
     names = [
         "modeling_evil.py",

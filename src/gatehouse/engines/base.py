@@ -5,6 +5,7 @@ hub worker reads these shapes too. They travel as msgspec messages between proce
 so they may change with any release.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -270,6 +271,58 @@ class ChatTraits(msgspec.Struct, frozen=True):
     binds_itself: bool = False
 
 
+class EmbeddingRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Texts to turn into vectors, together.
+
+    Attributes:
+        texts: Each as text, or as token ids that are run as they are.
+        normalize: Whether vectors have the length 1; None: as the model's own modules say.
+        truncate: Cut what is longer than the context instead of refusing it.
+        truncate_left: Cut the beginning, not the end.
+        prompt_name: A prefix that the model's configuration names.
+        priority: Waiting requests of a lower number go first.
+    """
+
+    texts: tuple[str | tuple[int, ...], ...]
+    normalize: bool | None = None
+    truncate: bool = False
+    truncate_left: bool = False
+    prompt_name: str | None = None
+    priority: int = 0
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """Vectors in the order of the texts.
+
+    Attributes:
+        vectors: Little-endian float32, all of one size.
+        num_tokens: Of each text, as the model read it.
+    """
+
+    vectors: tuple[bytes, ...]
+    num_tokens: tuple[int, ...]
+
+
+class EmbeddingOutput(msgspec.Struct, frozen=True):
+    """What came of an embedding request: one of the two."""
+
+    request_id: int
+    embeddings: Embeddings | None = None
+    failure: Failure | None = None
+
+
+class EmbeddingTraits(msgspec.Struct, frozen=True):
+    """What a model's vectors are.
+
+    Attributes:
+        num_dimensions: Of a vector.
+        is_sentence_model: Made with sentence-transformers: it has modules that say how to pool.
+    """
+
+    num_dimensions: int
+    is_sentence_model: bool
+
+
 class ModelDescription(msgspec.Struct, frozen=True):
     """What a loaded model is and can take.
 
@@ -279,6 +332,7 @@ class ModelDescription(msgspec.Struct, frozen=True):
         device: `cpu` or `gpu`.
         chat: None without a chat template.
         can_infill: Whether it takes an `InfillPrompt`.
+        embeddings: None unless it takes an `EmbeddingRequest`.
     """
 
     engine: str
@@ -291,17 +345,18 @@ class ModelDescription(msgspec.Struct, frozen=True):
     num_parameters: int
     chat: ChatTraits | None = None
     can_infill: bool = False
+    embeddings: EmbeddingTraits | None = None
 
 
 class Engine(Protocol):
-    """Runs sequences through one model.
+    """Runs requests through one model: those of one kind, refusing the other.
 
     `step` is called by one thread; `add` and `cancel` may be called by any other at any time.
     """
 
     def describe(self) -> ModelDescription: ...
 
-    def add(self, request_id: int, request: GenerationRequest) -> None:
+    def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
         """Read the prompt and queue the request. Takes as long as tokenizing does.
 
         Raises:
@@ -323,8 +378,8 @@ class Engine(Protocol):
 
     def has_work(self) -> bool: ...
 
-    def step(self) -> list[SequenceOutput]:
-        """Advance every running sequence by one token, after letting waiting ones in."""
+    def step(self) -> Sequence[SequenceOutput | EmbeddingOutput]:
+        """Advance every running sequence by one token, or the next texts to their vectors."""
         ...
 
     def memory_bytes(self) -> int:

@@ -12,13 +12,14 @@ import socket
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from gatehouse.engines.base import (
+    EmbeddingOutput,
     Engine,
     ModelNotLoadable,
     RefusalKind,
@@ -29,6 +30,8 @@ from gatehouse.engines.base import (
 from gatehouse.engines.framing import FrameInvalid, FrameReader, encode_frame
 from gatehouse.engines.messages import (
     Cancel,
+    Embed,
+    Embedded,
     ForkHost,
     Generate,
     HostFailed,
@@ -170,7 +173,7 @@ class Host:
             self._owners[number] = (connection, message.request_id)
         self._prompts.submit(self._read, number, message)
 
-    def _read(self, number: int, message: Generate | Tokenize) -> None:
+    def _read(self, number: int, message: Generate | Tokenize | Embed) -> None:
         kind, sentence = (
             RefusalKind.GENERATION,
             "Request failed during generation: unreadable prompt",
@@ -248,10 +251,13 @@ class Host:
             _log.exception("The engine broke.")
             self._on_crash()
 
-    def _deliver(self, outputs: list[SequenceOutput]) -> None:
+    def _deliver(self, outputs: Sequence[SequenceOutput | EmbeddingOutput]) -> None:
         """Send each worker one message with all its sequences' tokens of this step."""
         batches: defaultdict[WorkerConnection, list[SequenceOutput]] = defaultdict(list)
         for output in outputs:
+            if isinstance(output, EmbeddingOutput):
+                self._deliver_embeddings(output)
+                continue
             with self._lock:
                 owner = self._owners.get(output.request_id)
             if owner is None:  # cancelled during the step
@@ -262,6 +268,16 @@ class Host:
                 self._forget(output.request_id)
         for connection, batch in batches.items():
             connection.send(Stepped(tuple(batch)))
+
+    def _deliver_embeddings(self, output: EmbeddingOutput) -> None:
+        if output.failure is not None:
+            self._refuse(output.request_id, output.failure.kind, output.failure.message)
+            return
+        assert output.embeddings is not None
+        owner = self._forget(output.request_id)
+        if owner is not None:
+            connection, request_id = owner
+            connection.send(Embedded(request_id, output.embeddings))
 
 
 def listen(path: str) -> socket.socket:

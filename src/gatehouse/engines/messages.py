@@ -6,6 +6,8 @@ All ends are processes of one installation, started together: no version is nego
 import msgspec
 
 from gatehouse.engines.base import (
+    EmbeddingRequest,
+    Embeddings,
     GenerationRequest,
     ModelDescription,
     Prompt,
@@ -29,11 +31,18 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
     prompt: Prompt
 
 
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Answered by `Embedded` or `Refused`."""
+
+    request_id: int
+    request: EmbeddingRequest
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request_id: int
 
 
-WorkerToHost = Generate | Tokenize | Cancel
+WorkerToHost = Generate | Tokenize | Embed | Cancel
 
 # Host -> hub worker.
 
@@ -45,7 +54,7 @@ class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The request was never started."""
+    """The request was never started; or it was one for vectors, which broke."""
 
     request_id: int
     kind: RefusalKind
@@ -57,7 +66,12 @@ class Tokenized(msgspec.Struct, frozen=True, tag="tokenized"):
     prompt: TokenizedPrompt
 
 
-HostToWorker = Stepped | Tokenized | Refused
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    request_id: int
+    embeddings: Embeddings
+
+
+HostToWorker = Stepped | Tokenized | Embedded | Refused
 
 # Host -> supervisor, one packet each. Closing this socket ends the host.
 

@@ -9,6 +9,7 @@ from gatehouse.engines.base import LoadEngine
 
 class EngineName(StrEnum):
     TEXT_GENERATION = "text-generation"
+    EMBEDDINGS = "embeddings"
 
 
 _PLACES = {
@@ -16,6 +17,7 @@ _PLACES = {
         "gatehouse.engines.pipelines.text_generation",
         "load_text_generation",
     ),
+    EngineName.EMBEDDINGS: ("gatehouse.engines.pipelines.embeddings", "load_embeddings"),
 }
 
 

@@ -22,8 +22,11 @@ _SMALL_FILES = frozenset(
         "chat_template.jinja",
         "chat_template.json",
         "config.json",
+        "config_sentence_transformers.json",
         "generation_config.json",
         "merges.txt",
+        "modules.json",
+        "sentence_bert_config.json",
         "sentencepiece.bpe.model",
         "special_tokens_map.json",
         "spiece.model",
@@ -33,6 +36,10 @@ _SMALL_FILES = frozenset(
         "vocab.json",
         "vocab.txt",
     }
+)
+# What sentence-transformers puts behind a model: each module has a folder, and few have weights.
+_MODULE_FILES = re.compile(
+    r"\d{1,2}_(?:Pooling|Dense|Normalize)/config\.json|\d{1,2}_Dense/model\.safetensors"
 )
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
@@ -87,19 +94,21 @@ class ModelFolders:
         Args:
             storage_id: The repository's internal id.
             commit_oid: The commit that `files` are of.
-            files: Files at the root of the repository; others are ignored.
+            files: Those of the commit; whatever is not on the list is ignored.
 
         Raises:
             ModelNotServable: There are no safetensors weights, or their index is not sound.
         """
         assert _STORAGE_ID.fullmatch(storage_id)
         assert is_oid(commit_oid)
+        files = list(files)
         by_name = {file.path: file for file in files if "/" not in file.path}
         weights = _weights(by_name)
         folder = self._root / storage_id / commit_oid
         if not _is_whole(folder):
             wanted = [file for name, file in by_name.items() if name in _SMALL_FILES]
             wanted += [by_name[_INDEX]] if _INDEX in by_name else []
+            wanted += [file for file in files if _MODULE_FILES.fullmatch(file.path)]
             _publish(folder, wanted + weights)
             _leave_newest(folder.parent)
         weight_bytes = sum(file.size for file in weights)
@@ -167,7 +176,7 @@ def _leave_newest(parent: Path) -> None:
 
 def _is_whole(folder: Path) -> bool:
     """Whether it is there and none of its links lost its blob."""
-    return folder.is_dir() and all(path.exists() for path in folder.iterdir())
+    return folder.is_dir() and all(path.exists() for path in folder.rglob("*"))
 
 
 def _publish(folder: Path, files: list[ModelFile]) -> None:
@@ -177,6 +186,7 @@ def _publish(folder: Path, files: list[ModelFile]) -> None:
     try:
         for file in files:
             target = temporary / file.path
+            target.parent.mkdir(exist_ok=True)
             if file.local is not None:
                 target.symlink_to(file.local.resolve())
             else:

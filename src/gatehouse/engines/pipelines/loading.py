@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from gatehouse.engines.base import ModelNotLoadable
@@ -12,6 +18,10 @@ from gatehouse.engines.base import ModelNotLoadable
 _DEFAULT_CONTEXT_LENGTH = 2048
 _LONGEST_BELIEVED_CONTEXT = 16_777_216
 _MAX_EOS_TOKENS = 256
+# Their first position comes after that of padding.
+_COUNT_FROM_PADDING = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta"}
+)
 
 
 def load_causal_lm(folder: Path) -> tuple[Any, Any]:
@@ -21,16 +31,39 @@ def load_causal_lm(folder: Path) -> tuple[Any, Any]:
         ModelNotLoadable: Missing or damaged files, an architecture that is not known, or missing
             weights.
     """
+    if _checked_config(folder).get("is_encoder_decoder"):
+        raise ModelNotLoadable("Encoder-decoder models are not served as text-generation.")
+    model, tokenizer = _load(folder, AutoModelForCausalLM, "auto")
+    # CodeLlama's splits texts at this name, and changes itself to do so: two threads must not.
+    if getattr(tokenizer, "fill_token", None) is not None:
+        tokenizer.fill_token = None
+    _check_eos_tokens(model.generation_config.eos_token_id)
+    _set_single_sequence_defaults(model)
+    return model.eval(), tokenizer
+
+
+def load_encoder(folder: Path) -> tuple[Any, Any]:
+    """A model without its head, in float32, and its tokenizer.
+
+    Raises:
+        ModelNotLoadable: As `load_causal_lm`.
+    """
+    has_decoder = _checked_config(folder).get("is_encoder_decoder")
+    kind = AutoModelForTextEncoding if has_decoder else AutoModel
+    model, tokenizer = _load(folder, kind, torch.float32)
+    return model.eval(), tokenizer
+
+
+def _load(folder: Path, kind: Any, dtype: Any) -> tuple[Any, Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    _check_config(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = kind.from_pretrained(
             folder,
-            dtype="auto",
+            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -40,15 +73,12 @@ def load_causal_lm(folder: Path) -> tuple[Any, Any]:
     # Exception); this is the edge to foreign files, and the sentence goes to the caller.
     except Exception as error:
         raise ModelNotLoadable(_sentence(error, folder)) from error
-    if report["missing_keys"]:
-        names = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelNotLoadable(f"The weights lack {len(report['missing_keys'])} tensors: {names}.")
-    # CodeLlama's splits texts at this name, and changes itself to do so: two threads must not.
-    if getattr(tokenizer, "fill_token", None) is not None:
-        tokenizer.fill_token = None
-    _check_eos_tokens(model.generation_config.eos_token_id)
-    _set_single_sequence_defaults(model)
-    return model.eval(), tokenizer
+    # What BERT learned its next sentence with is often left out, and not used here.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        names = ", ".join(missing[:3])
+        raise ModelNotLoadable(f"The weights lack {len(missing)} tensors: {names}.")
+    return model, tokenizer
 
 
 def context_length(model: Any, tokenizer: Any) -> int:
@@ -61,6 +91,21 @@ def context_length(model: Any, tokenizer: Any) -> int:
         if isinstance(limit, int) and 0 < limit <= _LONGEST_BELIEVED_CONTEXT:
             return limit
     return _DEFAULT_CONTEXT_LENGTH
+
+
+def encoder_context_length(model: Any, tokenizer: Any, max_tokens: int | None) -> int:
+    """The smallest of what the positions, the tokenizer and the folder's own limit allow."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in _COUNT_FROM_PADDING:
+        positions -= (config.pad_token_id or 0) + 1
+    limits = (positions, tokenizer.model_max_length, max_tokens)
+    known = [
+        limit
+        for limit in limits
+        if isinstance(limit, int) and 0 < limit <= _LONGEST_BELIEVED_CONTEXT
+    ]
+    return min(known, default=_DEFAULT_CONTEXT_LENGTH)
 
 
 def num_logits(model: Any) -> int:
@@ -80,7 +125,7 @@ def cache_bytes_per_token(model: Any) -> int:
     return int(2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize)
 
 
-def _check_config(folder: Path) -> None:
+def _checked_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError as error:
@@ -95,8 +140,7 @@ def _check_config(folder: Path) -> None:
             raise ModelNotLoadable(
                 f"`{name}` in `config.json` asks for code from another repository."
             )
-    if config.get("is_encoder_decoder"):
-        raise ModelNotLoadable("Encoder-decoder models are not served as text-generation.")
+    return config
 
 
 def _check_eos_tokens(value: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gatehouse.engines.base import (
+    EmbeddingRequest,
     Failure,
     Finish,
     FinishReason,
@@ -36,7 +37,7 @@ from gatehouse.engines.pipelines.loading import (
     load_causal_lm,
     num_logits,
 )
-from gatehouse.engines.pipelines.prompts import PromptReader
+from gatehouse.engines.pipelines.prompts import PromptReader, refuse_invalid
 from gatehouse.engines.pipelines.requests import RequestReader
 from gatehouse.engines.pipelines.sequence import Sequence
 from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING, TokenBudget
@@ -94,7 +95,9 @@ class TextGenerationEngine:
             can_infill=self._prompts.infilling.is_possible,
         )
 
-    def add(self, request_id: int, request: GenerationRequest) -> None:
+    def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
+        if isinstance(request, EmbeddingRequest):
+            raise refuse_invalid("the model generates text and gives no embeddings")
         self._waiting.push(self._reader.read(request_id, request))
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     supervisor_socket: Path | None = Field(
         None, description="Unix socket of the supervisor; without it nothing can be run."
     )
+    metrics_dir: Path | None = Field(
+        None,
+        description="Folder in which hub workers share what they count; `gatehouse serve` sets it.",
+    )
     allow_signup: bool = Field(True, description="Whether strangers may create an account.")
     max_regular_file_bytes: int = Field(
         10 * _MIB, description="Largest file a git push may hold outside LFS."

@@ -35,6 +35,7 @@ from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.registrations import RemoteEngines
 from gatehouse.inference.response_cache import ResponseCache
 from gatehouse.inference.usage import Usage
+from gatehouse.observability.metrics import Metrics
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
 from gatehouse.repos.download_counts import DownloadCounts
@@ -101,6 +102,7 @@ class Services:
     usage: Usage
     ledger: Ledger
     model_folders: ModelFolders
+    metrics: Metrics
     model_sources: ModelSources
     pinned_models: PinnedModels
     pin_keeper: PinKeeper

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gatehouse.http.endings import note_route
+
 _KEPT = (b"%2F", b"%25")
 _ESCAPE = re.compile(rb"%(?:[0-9A-Fa-f]{2})?")
 
@@ -22,7 +24,10 @@ class RawPathMiddleware:
         raw = scope.get("raw_path") if scope["type"] == "http" else None
         if raw and b"%" in raw:
             scope = {**scope, "path": _decode(raw.partition(b"?")[0])}
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            note_route(scope)
 
 
 def _decode(raw: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -10,6 +10,8 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from gatehouse.engines.base import (
+    EmbeddingRequest,
+    Embeddings,
     GenerationRequest,
     ModelDescription,
     Prompt,
@@ -19,6 +21,8 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.messages import (
     Cancel,
+    Embed,
+    Embedded,
     Generate,
     HostToWorker,
     Refused,
@@ -34,15 +38,18 @@ from gatehouse.inference.errors import (
     HostLost,
     ModelOverloaded,
 )
+from gatehouse.observability.metrics import SequenceGauges
 
-_Part = SequenceOutput | Tokenized | Refused
+HostChannel = Channel[WorkerToHost, HostToWorker]
+_Part = SequenceOutput | Tokenized | Embedded | Refused
 
 
 @dataclass(eq=False)
 class HostConnection:
     """One host's socket, shared by all of this worker's sequences."""
 
-    channel: Channel[WorkerToHost, HostToWorker]
+    channel: HostChannel
+    gauges: SequenceGauges
     is_open: bool = True
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _waiting: dict[int, MemoryObjectSendStream[_Part]] = field(default_factory=dict)
@@ -73,15 +80,36 @@ class HostConnection:
         """
         number = next(self._numbers)
         is_over = False
-        with self._expecting(number) as parts:
+        with self._expecting(number) as parts, self._counting() as has_begun:
             try:
                 await self._send(Generate(number, request))
                 async for part in parts:
-                    assert not isinstance(part, Tokenized)
+                    has_begun()
+                    assert not isinstance(part, Tokenized | Embedded)
                     is_over = isinstance(part, Refused) or part.is_last
                     yield _checked(part)
                     if is_over:
                         return
+                is_over = True
+                raise HostLost
+            finally:
+                if not is_over and self.is_open:
+                    with anyio.CancelScope(shield=True):
+                        await self._send_or_ignore(Cancel(number))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """See `HeldModel.embed`. Giving up the wait cancels the request."""
+        number = next(self._numbers)
+        is_over = False
+        with self._expecting(number) as parts:
+            try:
+                await self._send(Embed(number, request))
+                async for part in parts:
+                    is_over = True
+                    if isinstance(part, Embedded):
+                        return part.embeddings
+                    assert isinstance(part, Refused)
+                    _checked(part)
                 is_over = True
                 raise HostLost
             finally:
@@ -97,8 +125,28 @@ class HostConnection:
             async for part in parts:
                 if isinstance(part, Tokenized):
                     return part.prompt
+                assert isinstance(part, Refused)
                 _checked(part)
         raise HostLost
+
+    @contextmanager
+    def _counting(self) -> Iterator[Callable[[], None]]:
+        """Count a sequence as queued, and as running from the first call of what is given."""
+        queued, running = self.gauges.queued, self.gauges.running
+        where = queued
+        where.inc()
+
+        def begin() -> None:
+            nonlocal where
+            if where is queued:
+                where.dec()
+                where = running
+                where.inc()
+
+        try:
+            yield begin
+        finally:
+            where.dec()
 
     @contextmanager
     def _expecting(self, number: int) -> Iterator[MemoryObjectReceiveStream[_Part]]:
@@ -137,6 +185,9 @@ class HeldHost:
     def generate(self, request: GenerationRequest) -> AsyncGenerator[SequenceOutput]:
         """See `HostConnection.generate`."""
         return self.connection.generate(request)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        return await self.connection.embed(request)
 
     async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         return await self.connection.tokenize(prompt)

@@ -4,7 +4,7 @@ All requests of a worker share one connection to the supervisor and one to each 
 of repositories, plans or HTTP.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from gatehouse.inference.errors import (
     SupervisorAbsent,
     TooManyAtOnce,
 )
-from gatehouse.inference.host_connection import HeldHost, HostConnection
+from gatehouse.inference.host_connection import HeldHost, HostChannel, HostConnection
 from gatehouse.inference.messages import (
     NOBODY,
     Acquire,
@@ -40,6 +40,7 @@ from gatehouse.inference.messages import (
     Report,
 )
 from gatehouse.inference.supervisor_link import Answer, SupervisorLink
+from gatehouse.observability.metrics import Metrics, SequenceGauges
 
 # Whoever waits this long asked for it, and is told that it took too long.
 ASKED_TO_WAIT_SECONDS = 600.0
@@ -48,10 +49,20 @@ _GRACE_SECONDS = 65.0
 
 
 class ModelHosts:
-    """`ModelProvider` of the models in this hub. An async context manager, closed for good."""
+    """`ModelProvider` of the models in this hub. An async context manager, closed for good.
 
-    def __init__(self, supervisor_path: Path) -> None:
+    Args:
+        supervisor_path: Its socket.
+        gauges_of: Counts a model's sequences under way.
+    """
+
+    def __init__(
+        self,
+        supervisor_path: Path,
+        gauges_of: Callable[[str], SequenceGauges] | None = None,
+    ) -> None:
         self._link = SupervisorLink(supervisor_path)
+        self._gauges_of = gauges_of or Metrics().sequences
         self._connecting = anyio.Lock()
         self._hosts: dict[str, HostConnection] = {}
         self._tasks: TaskGroup | None = None
@@ -91,7 +102,7 @@ class ModelHosts:
             granted = await self._acquire(
                 ticket, source, wait_seconds, may_load=may_load, claim=claim
             )
-            connection = await self._connection(granted.socket_path)
+            connection = await self._connection(granted.socket_path, source.name)
             yield HeldHost(granted.description, connection)
         finally:
             with anyio.CancelScope(shield=True):
@@ -152,7 +163,7 @@ class ModelHosts:
             raise _refusal(source, answer, wait_seconds, claim)
         raise SupervisorAbsent
 
-    async def _connection(self, path: str) -> HostConnection:
+    async def _connection(self, path: str, model: str) -> HostConnection:
         async with self._connecting:
             if self._tasks is None:
                 raise SupervisorAbsent
@@ -163,7 +174,8 @@ class ModelHosts:
                 stream = await anyio.connect_unix(path)
             except OSError:
                 raise HostLost from None
-            connection = HostConnection(Channel(stream, HostToWorker))
+            channel: HostChannel = Channel(stream, HostToWorker)
+            connection = HostConnection(channel, self._gauges_of(model))
             self._hosts[path] = connection
             self._tasks.start_soon(self._keep, path, connection)
             return connection

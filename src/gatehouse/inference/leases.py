@@ -33,6 +33,7 @@ from gatehouse.inference.setbacks import Setbacks
 
 # A wish that found no room is remembered for callers that do not wait but ask again.
 _WISH_SECONDS = 10.0
+_SHORT_COMMIT = 12
 
 _log = logging.getLogger(__name__)
 
@@ -322,6 +323,7 @@ def _why_gone(place: Placement) -> Declined | None:
 def _described(place: Placement) -> PlacedModel:
     return PlacedModel(
         name=place.source.name,
+        version=place.source.key.rpartition(":")[2][:_SHORT_COMMIT],
         is_loaded=place.description is not None,
         is_pinned=place.is_pinned,
         num_leases=place.num_leases,

@@ -115,9 +115,16 @@ class Declined(msgspec.Struct, frozen=True, tag="declined"):
 
 
 class PlacedModel(msgspec.Struct, frozen=True):
-    """One model in memory, or on its way there. `resident_bytes` is what its host really takes."""
+    """One model in memory, or on its way there.
+
+    Attributes:
+        version: The beginning of its commit.
+        reserved_bytes: What it counts for in the budget.
+        resident_bytes: What its host really takes.
+    """
 
     name: str
+    version: str
     is_loaded: bool
     is_pinned: bool
     num_leases: int

@@ -103,6 +103,10 @@ class ResponseCache:
             del self._running[key]
             done.set()
 
+    def count(self) -> tuple[int, int]:
+        """How many answers there are, and their bytes. Blocking."""
+        return self._store.count()
+
     def close(self) -> None:
         self._store.close()
         self._locks.close()

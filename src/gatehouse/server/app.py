@@ -78,7 +78,9 @@ def create_app(services: Services) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(BrowserTokenMiddleware)
     app.add_middleware(RawPathMiddleware)
-    app.add_middleware(RequestIdMiddleware, log_all=services.settings.access_log)
+    app.add_middleware(
+        RequestIdMiddleware, log_all=services.settings.access_log, metrics=services.metrics
+    )
     return app
 
 

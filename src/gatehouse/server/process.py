@@ -22,6 +22,7 @@ from gatehouse.inference.launch import (
 )
 from gatehouse.inference.supervisor import SupervisorOptions
 from gatehouse.observability.logging import logger
+from gatehouse.observability.metrics_folder import clear_metrics
 from gatehouse.server.drop_in.launch import DropInProcess, drop_in_options
 
 _LOOK_SECONDS = 0.5
@@ -48,6 +49,9 @@ def serve(settings: Settings) -> None:
         _require_free_port(settings.drop_in_host, settings.drop_in_port, "--drop-in-port")
     # Not in the data folder: a Unix socket's path may have about a hundred characters.
     sockets = Path(tempfile.mkdtemp(prefix="gatehouse-"))
+    metrics = settings.data_dir.resolve() / "metrics"
+    clear_metrics(metrics)
+    os.environ["GATEHOUSE_METRICS_DIR"] = str(metrics)
     try:
         options = _supervisor_options(settings, sockets)
         os.environ["GATEHOUSE_SUPERVISOR_SOCKET"] = options.socket_path

@@ -37,6 +37,7 @@ from gatehouse.inference.remote.registrations import RemoteEngines
 from gatehouse.inference.remote.sealing import Seal
 from gatehouse.inference.response_cache import open_response_cache
 from gatehouse.inference.usage import Usage
+from gatehouse.observability.metrics import Metrics
 from gatehouse.repos.access import Access
 from gatehouse.repos.commits import Commits
 from gatehouse.repos.download_counts import DownloadCounts
@@ -71,7 +72,9 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     large_files = LargeFiles(database, blobs, repositories, access, clock)
     xorbs = DiskXorbStore(folder / "xet")
     limits = settings.max_regular_file_bytes
-    hosts = ModelHosts(settings.supervisor_socket or folder / "no-supervisor.socket")
+    metrics = Metrics(settings.metrics_dir)
+    socket = settings.supervisor_socket or folder / "no-supervisor.socket"
+    hosts = ModelHosts(socket, metrics.sequences)
     remote_engines = RemoteEngines(database, Seal(folder_secret(folder)), clock)
     remote_models = RemoteModels()
     generation = TextGeneration(hosts, remote_models)
@@ -139,6 +142,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         usage=usage,
         ledger=ledger,
         model_folders=folders,
+        metrics=metrics,
         model_sources=sources,
         pinned_models=pins,
         pin_keeper=PinKeeper(

@@ -16,6 +16,7 @@ from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 
 from gatehouse.api.inference.answers import rate_limit_headers
+from gatehouse.api.inference.endings import note_end
 from gatehouse.api.inference.events import until_disconnected
 from gatehouse.api.inference.patience import find_patience
 from gatehouse.core.errors import GatehouseError
@@ -23,9 +24,10 @@ from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
 from gatehouse.http.client_address import client_address
 from gatehouse.http.context import Services, ServicesDependency
+from gatehouse.http.endings import on_end
 from gatehouse.http.model_gates import MAIN, ModelGate
 from gatehouse.identity.actors import Actor
-from gatehouse.identity.plans import PlanLimits
+from gatehouse.identity.plans import PlanLimits, plan_of
 from gatehouse.inference.admission import Admitted, Caller, billed_organization
 from gatehouse.inference.generation import Target
 from gatehouse.inference.messages import Claim, ModelSource
@@ -50,6 +52,8 @@ class ModelCall:
         meter: What the call took so far.
         number: Tells the calls of this process apart.
         cache_outcome: What the response cache did for the call, if it was asked.
+        num_new_tokens: How many it may generate; None before it was let in.
+        ended_by: What ended it once it was let in; None at its regular end.
     """
 
     request: Request
@@ -61,10 +65,20 @@ class ModelCall:
     meter: Meter = field(default_factory=Meter)
     number: int = field(default_factory=lambda: next(_call_numbers))
     cache_outcome: CacheOutcome | None = None
+    num_new_tokens: int | None = None
+    ended_by: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        metrics, headers = self.services.metrics, self.request.headers
+        on_end(self.request, lambda ending: note_end(self, ending, metrics, headers))
 
     @property
     def name(self) -> str:
         return str(self.repository.repo_id)
+
+    @property
+    def plan(self) -> str:
+        return plan_of(self.actor).value
 
     @property
     def user_agent(self) -> str:
@@ -102,15 +116,15 @@ class ModelCall:
             GatehouseError: See `Admission.admit`; or NotBillable.
         """
         admission = self.services.admission
+        self.num_new_tokens = num_new_tokens
         admitted = await run_sync(self._admit, num_new_tokens, num_prompts)
-        ended_by: BaseException | None = None
         try:
             yield
         except BaseException as error:
-            ended_by = error
+            self.ended_by = error
             raise
         finally:
-            admission.end(admitted, self.meter, ended_by)
+            admission.end(admitted, self.meter, self.ended_by)
 
     async def find_model(self, body: dict[str, Any], *, is_stream: bool) -> Target:
         """The model as its branch has it now.

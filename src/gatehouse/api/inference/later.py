@@ -18,7 +18,6 @@ router = APIRouter(route_class=InferenceRoute)
 _GATE = ChosenGate(Permission.INFERENCE_RUN, "it only says that it is not built")
 _Anybody = Annotated[Actor, Depends(_GATE)]
 _POSTED = ("/v1/embeddings",)
-_READ = ("/metrics",)
 _ROOT_POSTED = (
     "/v1/embeddings",
     "/v1/audio/transcriptions",
@@ -39,9 +38,6 @@ def not_built(_actor: _Anybody) -> Response:
 for _rest in _POSTED:
     for _path in model_paths(_rest):
         router.add_api_route(_path, not_built_for_model, methods=["POST"], include_in_schema=False)
-for _rest in _READ:
-    for _path in model_paths(_rest):
-        router.add_api_route(_path, not_built_for_model, methods=["GET"], include_in_schema=False)
 for _rest in _ROOT_POSTED:
     for _path in root_paths(_rest):
         router.add_api_route(_path, not_built, methods=["POST"], include_in_schema=False)

@@ -94,8 +94,8 @@ def test_end_of_a_stream_is_told_to_whom_it_helps(
     assert answer.text.count("[DONE]") == has_done
 
 
-def test_text_generation_client_is_known_by_its_fields(house_of_one: Hub) -> None:
-    agent = "python-requests/2.32.0"
+@pytest.mark.parametrize("agent", ["python-requests/2.32.0", "Python/3.11 aiohttp/3.14.5"])
+def test_text_generation_client_is_known_by_its_fields(house_of_one: Hub, agent: str) -> None:
     answer = ask(house_of_one, TEXT_GENERATION, agent=agent)
     assert "[DONE]" not in answer.text
     for chunk in chunks(answer.text):

@@ -13,7 +13,8 @@ from gatehouse.api.inference.refusals import is_openai_client
 
 # They parse the terminator as JSON and raise after the last chunk.
 _NO_DONE = re.compile(r"hf_hub/0\.2[23]\.")
-_BARE_REQUESTS = "python-requests/"
+# What the libraries below `text-generation` call themselves, the asynchronous one second.
+_NAMELESS = re.compile(r"python-requests/|Python/\S+ aiohttp/")
 
 
 @dataclass(slots=True)
@@ -53,11 +54,11 @@ def quirks_of(request: Request, body: dict[str, Any]) -> ChatQuirks:
 
 
 def _is_text_generation(request: Request, agent: str, body: dict[str, Any]) -> bool:
-    """Whether the client `text-generation` asks, which names itself no better than `requests`.
+    """Whether the client `text-generation` asks, which has no name of its own.
 
     It always sends every field that it knows, null or not.
     """
-    if not agent.startswith(_BARE_REQUESTS) or request.url.path.startswith("/v1/"):
+    if not _NAMELESS.match(agent) or request.url.path.startswith("/v1/"):
         return False
     messages = body.get("messages")
     return (

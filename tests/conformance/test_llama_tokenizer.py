@@ -1,20 +1,15 @@
-"""Missions A6 and A7: the genuine Llama 2 tokenizer from a gated repository, in Node and Python.
-
-The tokenizer is built from an installed library for the time of the test.
-"""
+"""Missions A6 and A7: the genuine Llama 2 tokenizer from a gated repository, in Node and Python."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hub_server import HubServer, Person
+from llama_tokenizer import HELLO_WORLD, REPO_ID, publish_tokenizer
 from stock_client import ProgramFailed, StockClient
 from tokenizer_refusals import assert_gated
 
 NewClient = Callable[..., StockClient]
 
-REPO_ID = "meta-llama/Llama-2-7b-hf"
-HELLO_WORLD = [1, 15043, 3186, 29991]
 PYTHON = f"""
     import json
     from transformers import AutoTokenizer
@@ -27,25 +22,7 @@ NODE_PROGRAMS = ["encode_with_huggingface.mjs", "encode_with_xenova.mjs"]
 @pytest.fixture(scope="module")
 def member(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Person:
     """Somebody who was let in to the gated repository, which is pushed here."""
-    keeper, member = server.person("keeper"), server.person("member")
-    server.gatehouse("org", "create", "meta-llama", "--owner", keeper.name)
-    machine = StockClient(server, tmp_path_factory.mktemp("machine"), keeper.write_token)
-    folder = tmp_path_factory.mktemp("llama") / "tokenizer"
-    machine.check("node", Path(__file__).parent / "node" / "make_llama_tokenizer.mjs", folder)
-    machine.python(
-        """
-        import sys
-        from huggingface_hub import HfApi
-        api, repo = HfApi(), sys.argv[1]
-        api.create_repo(repo)
-        api.update_repo_settings(repo, gated="manual")
-        api.upload_folder(repo_id=repo, folder_path=sys.argv[2])
-        api.grant_access(repo, "member")
-        """,
-        REPO_ID,
-        folder,
-    )
-    return member
+    return publish_tokenizer(server, tmp_path_factory.mktemp("llama"))
 
 
 @pytest.mark.parametrize("program", NODE_PROGRAMS)

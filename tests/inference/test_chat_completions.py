@@ -277,6 +277,29 @@ class TestTools:
         assert free["finish_reason"] == "length"
         assert free["message"] == {"role": "assistant", "content": text}
 
+    async def test_answer_that_is_cut_off_in_its_second_call_ends_by_length(self) -> None:
+        text = f"{CALL_TEXT}\n{CALL_TEXT[:55]}"
+        model = ScriptedModel(characters(text), HERMES, FinishReason.LENGTH)
+        (choice,) = (await answer(model, tools=[WEATHER], tool_choice="required"))["choices"]
+        assert choice["finish_reason"] == "length"
+        whole, cut = choice["message"]["tool_calls"]
+        assert json.loads(whole["function"]["arguments"]) == {"city": "Oslo"}
+        assert '{"city": "Oslo"}'.startswith(cut["function"]["arguments"])
+
+    async def test_what_only_looks_like_a_call_hides_none(self) -> None:
+        model = ScriptedModel(characters("<tool_call> is how. " + CALL_TEXT), HERMES)
+        message = (await answer(model, tools=[WEATHER]))["choices"][0]["message"]
+        assert message["content"] == "<tool_call> is how."
+        assert len(message["tool_calls"]) == 1
+
+    async def test_escaped_signs_in_arguments_do_not_end_them(self) -> None:
+        arguments = json.dumps({"city": 'a "b}" \\'})
+        text = CALL_TEXT.replace('{"city": "Oslo"}', arguments)
+        for choice in ("required", "auto"):
+            model = ScriptedModel(characters(text), HERMES)
+            whole = joined(await chunks_of(model, tools=[WEATHER], tool_choice=choice))
+            assert whole["tool_calls"] == [{"name": "get_weather", "text": arguments}]
+
     async def test_strict_tools_are_bound_although_nothing_must_be_called(self) -> None:
         strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
         model = ScriptedModel(characters("Let me see.\n" + CALL_TEXT), HERMES)

@@ -5,6 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from gatehouse.engines.base import (
+    EmbeddingRequest,
+    Embeddings,
     GenerationRequest,
     ModelDescription,
     Prompt,
@@ -30,6 +32,13 @@ class HeldModel(Protocol):
             ModelOverloaded: Too many are waiting.
             GenerationFailed: It broke midway.
             HostLost: Whatever ran it has gone.
+        """
+        ...
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Vectors of texts, of a model whose description has `embeddings`.
+
+        Raises as `generate` does.
         """
         ...
 

@@ -16,6 +16,8 @@ from gatehouse import __version__
 from gatehouse.core.errors import GatehouseError
 from gatehouse.engines.base import (
     ChatPrompt,
+    EmbeddingRequest,
+    Embeddings,
     GenerationRequest,
     ModelDescription,
     Prompt,
@@ -140,6 +142,11 @@ class HeldRemote:
         ):
             async for output in outputs:
                 yield output
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """See `HeldModel.embed`; remote models are registered for text only."""
+        sentence = "Input validation error: the model generates text and gives no embeddings"
+        raise GenerationRefused(RefusalKind.VALIDATION, sentence)
 
     async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         """See `HeldModel.tokenize`."""

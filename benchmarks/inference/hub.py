@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import psutil
@@ -95,10 +96,12 @@ def running_hub(folder: Path) -> Iterator[Hub]:
         "GATEHOUSE_SUPERVISOR_SOCKET": str(path),
     }
     supervisor = [sys.executable, "-m", "benchmarks.inference.null_supervisor", str(path)]
-    with _process(supervisor, {}, stdin=subprocess.PIPE):
+    with _process(supervisor, {}, None, stdin=subprocess.PIPE):
         port = _free_port()
         command = [sys.executable, "-c", f"{_SERVE}; p.serve_http(S())"]
-        with _process(command, environment | {"GATEHOUSE_PORT": str(port)}) as process:
+        environment["GATEHOUSE_PORT"] = str(port)
+        # Requests are logged, as they are where logs go to a file.
+        with (folder / "hub.log").open("wb") as log, _process(command, environment, log) as process:
             yield Hub(port, _worker(process, port), token, folder)
 
 
@@ -110,7 +113,7 @@ def running_floor() -> Iterator[Server]:
     address = ["--host", "127.0.0.1", "--port", str(port)]
     app = "benchmarks.inference.floor_app:app"
     command = [sys.executable, "-m", "granian", *options, *address, app]
-    with _process(command, {}) as process:
+    with _process(command, {}, None) as process:
         yield Server(port, _worker(process, port))
 
 
@@ -159,14 +162,20 @@ def _no_weights() -> bytes:
 
 @contextmanager
 def _process(
-    command: list[str], environment: dict[str, str], stdin: int = subprocess.DEVNULL
+    command: list[str],
+    environment: dict[str, str],
+    output: BinaryIO | None,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[psutil.Popen]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GATEHOUSE_")}
-    process = psutil.Popen(command, env=kept | environment, stdin=stdin)
+    process = psutil.Popen(
+        command, env=kept | environment, stdin=stdin, stdout=output, stderr=output
+    )
     try:
         yield process
     finally:
-        process.terminate()
+        if process.poll() is None:
+            process.terminate()
         process.wait(_START_SECONDS)
 
 

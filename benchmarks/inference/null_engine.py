@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from gatehouse.engines.base import (
+    EmbeddingRequest,
     Finish,
     FinishReason,
     GeneratedToken,
@@ -74,7 +75,8 @@ class NullEngine:
             num_parameters=0,
         )
 
-    def add(self, request_id: int, request: GenerationRequest) -> None:
+    def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
+        assert isinstance(request, GenerationRequest)
         with self._lock:
             self._sequences[request_id] = _Sequence(request)
 

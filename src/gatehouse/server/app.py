@@ -29,6 +29,7 @@ from gatehouse.http.context import Services
 from gatehouse.http.raw_path import RawPathMiddleware
 from gatehouse.http.request_ids import RequestIdMiddleware
 from gatehouse.observability.logging import configure_logging
+from gatehouse.server.garbage import spare_what_stays
 from gatehouse.server.services import build_services
 from gatehouse.web.pages.errors import render_error_page
 from gatehouse.web.router import pages_router
@@ -92,4 +93,6 @@ def create() -> FastAPI:
     os.setpgid(0, 0)
     settings = Settings()
     configure_logging(as_json=settings.log_json)
-    return create_app(build_services(settings, Database(settings.resolved_database_url())))
+    app = create_app(build_services(settings, Database(settings.resolved_database_url())))
+    spare_what_stays()
+    return app

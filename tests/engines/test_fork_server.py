@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,10 +16,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tiny_encoders import HIDDEN_SIZE, save_tiny_encoder
 
-from gatehouse.engines.base import ChatPrompt, GenerationRequest, TextPrompt
+from gatehouse.engines.base import (
+    ChatPrompt,
+    EmbeddingRequest,
+    EmbeddingTraits,
+    GenerationRequest,
+    Grammar,
+    GrammarKind,
+    TextPrompt,
+)
 from gatehouse.engines.framing import FrameReader, encode_frame
 from gatehouse.engines.messages import (
+    Embed,
+    Embedded,
     ForkHost,
     ForkServerReady,
     FromForkServer,
@@ -34,6 +46,7 @@ from gatehouse.engines.messages import (
     Stepped,
 )
 from gatehouse.engines.process import compute_environment
+from gatehouse.engines.registry import EngineName
 
 
 @dataclass
@@ -51,13 +64,15 @@ class Server:
         )
         return message
 
-    def fork(self, model: Path) -> tuple[ForkHost, int, socket.socket]:
+    def fork(
+        self, model: Path, engine: EngineName = EngineName.TEXT_GENERATION
+    ) -> tuple[ForkHost, int, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(60)
         self.num_hosts += 1
         path = str(self.folder / f"{self.num_hosts}.sock")
         memory = self.memory_limit_bytes
-        order = ForkHost(self.num_hosts, "text-generation", str(model), path, 1, memory)
+        order = ForkHost(self.num_hosts, engine, str(model), path, 1, memory)
         socket.send_fds(self.control, [msgspec.msgpack.encode(order)], [theirs.fileno()])
         theirs.close()
         self.open_sockets.enter_context(ours)
@@ -162,6 +177,63 @@ def test_host_may_not_take_all_memory(server: Server, llama_folder: Path) -> Non
     assert [type(message) for message in messages] == [Refused]
     # It did not die of it.
     assert say(order.socket_path, "the cat")
+
+
+def test_hostile_grammar_is_refused_while_others_go_on(server: Server, llama_folder: Path) -> None:
+    server.memory_limit_bytes = 512 * 1024**2
+    order, pid, control = server.fork(llama_folder)
+    assert isinstance(first_word(control), HostReady)
+    bomb = Grammar(GrammarKind.JSON_SCHEMA, '{"type":"integer","multipleOf":999983}')
+    stack = Grammar(
+        GrammarKind.LARK,
+        "start: a0\n" + "\n".join(f"a{n}: a{n + 1}" for n in range(20_000)) + '\na20000: "x"',
+    )
+    name = Grammar(GrammarKind.REGEX, "[A-Z][a-z]{3}")
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.settimeout(60)
+        worker.connect(order.socket_path)
+        for number, grammar in enumerate((None, bomb, stack, name)):
+            request = GenerationRequest(TextPrompt("the cat"), max_new_tokens=100, grammar=grammar)
+            worker.sendall(encode_frame(Generate(number, request)))
+        reader: FrameReader[HostToWorker] = FrameReader(HostToWorker)
+        refused: dict[int, str] = {}
+        texts = {0: "", 3: ""}
+        finished: set[int] = set()
+        while len(finished | refused.keys()) < 4:
+            for message in reader.feed(worker.recv(65536)):
+                if isinstance(message, Refused):
+                    refused[message.request_id] = message.message
+                    continue
+                assert isinstance(message, Stepped)
+                for output in message.outputs:
+                    texts[output.request_id] += "".join(token.piece for token in output.tokens)
+                    finished |= {output.request_id} if output.finish else set()
+    assert finished == {0, 3}
+    assert refused.keys() == {1, 2}
+    assert all("grammar is not valid" in sentence for sentence in refused.values())
+    assert re.fullmatch("[A-Z][a-z]{3}", texts[3])
+    control.close()
+    assert server.receive() == HostExited(1, 0)
+    wait_for_end(pid)
+
+
+def test_encoder_is_served_by_its_engine(server: Server) -> None:
+    encoder = save_tiny_encoder(server.folder / "encoder")
+    order, _, control = server.fork(encoder, EngineName.EMBEDDINGS)
+    ready = first_word(control)
+    assert isinstance(ready, HostReady)
+    assert ready.description.embeddings == EmbeddingTraits(HIDDEN_SIZE, is_sentence_model=False)
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.settimeout(30)
+        worker.connect(order.socket_path)
+        worker.sendall(encode_frame(Embed(1, EmbeddingRequest(("the cat", "hello")))))
+        reader: FrameReader[HostToWorker] = FrameReader(HostToWorker)
+        messages: list[HostToWorker] = []
+        while not messages:
+            messages += reader.feed(worker.recv(65536))
+    (embedded,) = messages
+    assert isinstance(embedded, Embedded)
+    assert [len(vector) for vector in embedded.embeddings.vectors] == [4 * HIDDEN_SIZE] * 2
 
 
 def test_model_with_absurd_end_tokens_is_refused(server: Server, llama_folder: Path) -> None:

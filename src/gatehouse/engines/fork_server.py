@@ -32,6 +32,8 @@ _PACKET_BYTES = 65536
 # too.
 _MODULES = (
     "gatehouse.engines.pipelines.text_generation",
+    "gatehouse.engines.pipelines.embeddings",
+    "transformers.models.bert.modeling_bert",
     "transformers.models.llama.modeling_llama",
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.generation.utils",

@@ -5,7 +5,11 @@ from typing import Any
 
 from gatehouse.engines.base import EmbeddingRequest
 from gatehouse.engines.pipelines.embedding_modules import EmbeddingModules
-from gatehouse.engines.pipelines.prompts import MAX_CHARACTERS_PER_TOKEN, refuse_invalid
+from gatehouse.engines.pipelines.prompts import (
+    MAX_CHARACTERS_PER_TOKEN,
+    checked_text,
+    refuse_invalid,
+)
 
 MAX_TEXTS = 2048
 
@@ -80,7 +84,7 @@ class EmbeddingReader:
         self, text: str | tuple[int, ...], prefix: str, request: EmbeddingRequest
     ) -> list[int]:
         if isinstance(text, str):
-            ids = self._encode(prefix + text, request)
+            ids = self._encode(checked_text(prefix + text), request)
         else:
             ids = self._fitting(self._known(text), request)
         if not ids:

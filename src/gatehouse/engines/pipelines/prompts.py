@@ -1,5 +1,6 @@
 """Prompts to token ids: text, conversations, gaps to fill in, and ids themselves."""
 
+import re
 from typing import Any
 
 from gatehouse.engines.base import (
@@ -20,6 +21,7 @@ from gatehouse.engines.pipelines.infill import Infilling
 # No vocabulary in use has longer tokens. Megabytes of text that cannot fit are not read at all:
 # that takes long enough for a few callers to keep a host from everybody else.
 MAX_CHARACTERS_PER_TOKEN = 128
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class PromptReader:
@@ -91,7 +93,7 @@ class PromptReader:
 
     def _fitting(self, text: str) -> str:
         if len(text) <= self._context_length * MAX_CHARACTERS_PER_TOKEN:
-            return text
+            return checked_text(text)
         raise refuse_invalid(
             f"`inputs` must have less than {self._context_length - 1} tokens. "
             f"Given: at least {len(text) // MAX_CHARACTERS_PER_TOKEN}"
@@ -132,6 +134,17 @@ def allowed_new_tokens(
             f"`inputs` must have less than {context_length - 1} tokens. Given: {num_prompt_tokens}"
         )
     return min(wanted, room)
+
+
+def checked_text(text: str) -> str:
+    """The text, if it can be encoded.
+
+    Raises:
+        RequestRefused: It holds half of a surrogate pair, as JSON may.
+    """
+    if _HALF_PAIR.search(text):
+        raise refuse_invalid("`inputs` holds half of a surrogate pair")
+    return text
 
 
 def refuse_invalid(sentence: str) -> RequestRefused:

@@ -253,6 +253,21 @@ class TestResponses:
         assert called["tool_calls"][0]["function"]["arguments"]["city"] == "Oslo"
         assert told == {"role": "tool", "tool_call_id": call.call_id, "content": "-3"}
 
+    def test_earlier_output_goes_back_whole(self, speaker: Speaker) -> None:
+        traits = ChatTraits(ToolMarkup.HERMES, "<think>", "</think>")
+        speaker.says("<think>", "Hm.", "</think>", *CALL_TEXT, traits=traits)
+        tool = {"type": "function", "name": "GetWeather", "parameters": {"type": "object"}}
+        output = respond(speaker, tools=[tool]).output
+        assert [(item.type, item.status) for item in output] == [
+            ("reasoning", "completed"),
+            ("function_call", "completed"),
+        ]
+        model = speaker.says("Cold!", traits=traits)
+        respond(speaker, tools=[tool], input=[*MESSAGES, *output])
+        _, called = model.requests[0].prompt.messages  # type: ignore[union-attr]
+        assert called["reasoning_content"] == "Hm."
+        assert called["tool_calls"][0]["function"]["name"] == "GetWeather"
+
     def test_parsed_format_is_an_object_of_the_class(self, speaker: Speaker) -> None:
         speaker.says(ARGUMENTS)
         answer = speaker.client().responses.parse(

@@ -3,11 +3,12 @@
 The weights are drawn wide, so that greedy decoding wanders instead of repeating one token.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -47,10 +48,19 @@ def make_tokenizer(*, adds_bos: bool) -> Any:
     )
 
 
-def save_tiny_llama(folder: Path, *, chat: bool = True) -> Path:
+def save_tiny_llama(
+    folder: Path,
+    *,
+    chat: bool = True,
+    template: str = CHAT_TEMPLATE,
+    markers: Sequence[AddedToken] = (),
+    context_length: int = CONTEXT_LENGTH,
+) -> Path:
+    """A Llama; `markers` become tokens of their own, special or not."""
     tokenizer = make_tokenizer(adds_bos=True)
+    tokenizer.add_tokens(list(markers))
     if chat:
-        tokenizer.chat_template = CHAT_TEMPLATE
+        tokenizer.chat_template = template
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -60,7 +70,7 @@ def save_tiny_llama(folder: Path, *, chat: bool = True) -> Path:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=CONTEXT_LENGTH,
+            max_position_embeddings=context_length,
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,

@@ -33,7 +33,7 @@ def test_marks_leave_no_trace(text: str) -> None:
     assert not any(name in broken for name in NAMES)
 
 
-@given(before=LETTERS, name=st.sampled_from(["<|a|>", "<|ab|>", "▁<P>"]), after=LETTERS)
+@given(before=LETTERS, name=st.sampled_from(["<|a|>", "<|ab|>"]), after=LETTERS)
 def test_templates_see_names_whole(before: str, name: str, after: str) -> None:
     marked = PLAIN.mark({"key": [f"{before} {name} {after}", 1, None]})["key"]
     assert name in marked[0]

@@ -163,7 +163,7 @@ class TestOpenModel:
             }
 
     def test_what_is_not_built_says_so(self, house: Hub) -> None:
-        for path in ("/models/olga/open/v1/embeddings", "/v1/audio/speech"):
+        for path in ("/v1/images/generations", "/v1/audio/speech"):
             answer = generate(house, {}, path)
             assert answer.status_code == 501
             assert answer.json()["error"]

@@ -23,6 +23,7 @@ from gatehouse.inference.admission import Admission
 from gatehouse.inference.catalogue import Catalogue
 from gatehouse.inference.chat import ChatCompletions
 from gatehouse.inference.completions.answers import Completions
+from gatehouse.inference.embeddings import TextEmbeddings
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
@@ -95,6 +96,7 @@ class Services:
     generation: TextGeneration
     chat: ChatCompletions
     completions: Completions
+    embeddings: TextEmbeddings
     catalogue: Catalogue
     response_cache: ResponseCache
     admission: Admission

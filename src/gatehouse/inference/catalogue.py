@@ -11,14 +11,13 @@ from gatehouse.core.ids import RepoKind
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.permissions import Permission
 from gatehouse.inference.remote.registrations import RemoteEngines
+from gatehouse.inference.tasks import ENGINE_BY_TASK, framework_of, tasks_like
 from gatehouse.repos.access import Access
 from gatehouse.repos.files import Files
 from gatehouse.repos.infos import Infos, RepoInfo
 from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.repository import Repository
 
-TEXT_GENERATION = "text-generation"
-SERVED_TASKS = frozenset({TEXT_GENERATION})
 _MAX_LISTED = 1000
 
 
@@ -27,7 +26,7 @@ class ServedModel:
     """A model that can be run here, at its main branch.
 
     Attributes:
-        task: One of `SERVED_TASKS`.
+        task: The one that its card or its files name.
         needs_pro: Only those who pay may run it.
     """
 
@@ -39,6 +38,15 @@ class ServedModel:
     @property
     def name(self) -> str:
         return str(self.repository.repo_id)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All that it is served for."""
+        return tasks_like(self.task)
+
+    @property
+    def framework(self) -> str:
+        return framework_of(self.task, self.info)
 
 
 class Catalogue:
@@ -76,7 +84,7 @@ class Catalogue:
             return None
         info = self._remote_engines.described(repository, self._infos.at(repository, commit_oid))
         is_remote = self._remote_engines.find(repository) is not None
-        if info.task not in SERVED_TASKS or not (is_remote or _has_weights(info)):
+        if info.task not in ENGINE_BY_TASK or not (is_remote or _has_weights(info)):
             return None
         return ServedModel(repository, info, info.task, repository in self._pro_models)
 

@@ -3,7 +3,6 @@
 Knows models as folders and callers not at all: gates, plans and caches come before it.
 """
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
@@ -192,8 +191,7 @@ class TextGeneration:
         meter = target.meter
         submitted = meter.submit()
         async with self.hold(target) as model:
-            held_after = time.perf_counter() - submitted
-            meter.device = model.description.device
+            held_after = meter.hold(model.description.device, submitted)
             _check_fits(request, model.description)
             async with aclosing(model.generate(request)) as outputs:
                 async for output in outputs:

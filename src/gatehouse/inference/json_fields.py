@@ -8,6 +8,7 @@ from gatehouse.inference.errors import ValidationFailed
 
 # What the wire's unsigned types hold; larger numbers cannot be meant.
 _LARGEST_INTEGER = 2**32 - 1
+_LARGEST_TOKEN_ID = 2**31 - 1
 
 
 class Fields:
@@ -68,3 +69,10 @@ class Fields:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ValidationFailed(f"`{name}` must be a list of strings")
         return value
+
+
+def is_token_ids(items: list[Any]) -> bool:
+    """Whether a list is one prompt as token ids, and not several prompts."""
+    return bool(items) and all(
+        type(item) is int and 0 <= item <= _LARGEST_TOKEN_ID for item in items
+    )

@@ -38,6 +38,13 @@ class Meter:
             self.submitted = now
         return now
 
+    def hold(self, device: str, submitted: float) -> float:
+        """Note that the model of a sequence is ready; returns the seconds that it took."""
+        waited = time.perf_counter() - submitted
+        self.device = device
+        self.queue_seconds = max(self.queue_seconds, waited)
+        return waited
+
     def record(self, output: SequenceOutput, held_after_seconds: float = 0.0) -> None:
         """Count one step of a sequence that waited so long for its model."""
         if output.start is not None:

@@ -8,11 +8,11 @@ from typing import Any
 from gatehouse.inference.errors import ModelNotServable
 from gatehouse.inference.messages import ModelSource
 from gatehouse.inference.model_folders import ModelFile, ModelFolders
+from gatehouse.inference.tasks import ENGINE_BY_TASK, TEXT_GENERATION
 from gatehouse.repos.files import File, Files
 from gatehouse.repos.infos import Infos
 from gatehouse.repos.repository import Repository
 
-TEXT_GENERATION = "text-generation"
 _CACHED_SOURCES = 1_000
 
 
@@ -48,8 +48,9 @@ class ModelSources:
         repository, commit_oid = key.repository, key.commit_oid
         info = self._infos.at(repository, commit_oid)
         name = str(repository.repo_id)
-        if info.task not in (TEXT_GENERATION, None):
-            raise TaskNotSupported(info.task, name)
+        task = info.task or TEXT_GENERATION
+        if task not in ENGINE_BY_TASK:
+            raise TaskNotSupported(task, name)
         files = [self._model_file(repository, file) for file in info.files]
         folder = self._folders.make(repository.storage_id, commit_oid, files)
         return ModelSource(
@@ -58,6 +59,7 @@ class ModelSources:
             folder=str(folder.path),
             weight_bytes=folder.weight_bytes,
             cache_bytes=folder.cache_bytes,
+            engine=ENGINE_BY_TASK[task],
             keeps_answers=_keeps_answers(info.metadata),
         )
 

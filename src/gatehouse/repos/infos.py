@@ -30,7 +30,13 @@ _TASK_BY_ARCHITECTURE = {
     "ForImageClassification": "image-classification",
     "ForObjectDetection": "object-detection",
     "ForCTC": "automatic-speech-recognition",
+    "BertModel": "feature-extraction",
+    "RobertaModel": "feature-extraction",
+    "MPNetModel": "feature-extraction",
 }
+_SENTENCE_TRANSFORMERS = "sentence-transformers"
+# A sentence model is asked for either; clients look for the one they want among the tags.
+_SENTENCE_TASKS = ("sentence-similarity", "feature-extraction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Infos:
         tokenizer = self._json(repository, commit_oid, "tokenizer_config.json") or {}
         has_template = bool(tokenizer.get("chat_template")) or "chat_template.jinja" in paths
         is_model = repository.kind is RepoKind.MODEL
-        task = _task(metadata, config) if is_model else None
+        task = _task(metadata, config, paths) if is_model else None
         library = _library(metadata, config, paths) if is_model else None
         return RepoInfo(
             commit_oid=commit_oid,
@@ -124,10 +130,12 @@ class _Key:
         )
 
 
-def _task(metadata: dict[str, Any], config: dict[str, Any] | None) -> str | None:
+def _task(metadata: dict[str, Any], config: dict[str, Any] | None, paths: set[str]) -> str | None:
     given = metadata.get("pipeline_tag")
     if isinstance(given, str):
         return given
+    if "modules.json" in paths:
+        return _SENTENCE_TASKS[0]
     architectures = (config or {}).get("architectures")
     name = architectures[0] if isinstance(architectures, list) and architectures else None
     if not isinstance(name, str):
@@ -144,7 +152,7 @@ def _library(
     if "model_index.json" in paths:
         return "diffusers"
     if "modules.json" in paths:
-        return "sentence-transformers"
+        return _SENTENCE_TRANSFORMERS
     return "transformers" if config and "model_type" in config else None
 
 
@@ -160,6 +168,8 @@ def _tags(
         tags.append("safetensors")
     if has_template:
         tags.append("conversational")
+    if library == _SENTENCE_TRANSFORMERS and task in _SENTENCE_TASKS:
+        tags += _SENTENCE_TASKS
     tags += _strings(metadata.get("language"))
     tags += [f"dataset:{name}" for name in _strings(metadata.get("datasets"))]
     tags += [f"license:{name}" for name in _strings(metadata.get("license"))]

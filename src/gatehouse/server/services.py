@@ -24,6 +24,7 @@ from gatehouse.inference.admission import Admission
 from gatehouse.inference.catalogue import Catalogue
 from gatehouse.inference.chat import ChatCompletions
 from gatehouse.inference.completions.answers import Completions
+from gatehouse.inference.embeddings import TextEmbeddings
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.hosts import ModelHosts
 from gatehouse.inference.ledger import Ledger
@@ -128,6 +129,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         generation=generation,
         chat=ChatCompletions(generation),
         completions=Completions(generation),
+        embeddings=TextEmbeddings(generation),
         catalogue=Catalogue(repositories, access, files, infos, remote_engines, pro_models),
         response_cache=open_response_cache(folder, settings.response_cache_bytes),
         admission=Admission(

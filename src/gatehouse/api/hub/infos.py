@@ -21,6 +21,7 @@ from gatehouse.http.gates import PublicGate, RepoGate
 from gatehouse.http.raw_path import decoded
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.permissions import Permission
+from gatehouse.inference.tasks import ENGINE_BY_TASK
 from gatehouse.repos.files import File
 from gatehouse.repos.infos import RepoInfo
 from gatehouse.repos.repository import Repository
@@ -36,7 +37,6 @@ _EXPANDED_PAGE = 100
 _LIST_LIMIT = 1000
 _MAX_PATHS = 1000
 _PATHS_BODY = 4 * 1024 * 1024
-_TASKS_SERVED = frozenset({"text-generation"})
 
 
 @router.get("/api/{kind:kind}")
@@ -195,7 +195,7 @@ def _model_keys(repository: Repository, details: RepoInfo) -> dict[str, Any]:
 
 def _provider_mapping(repository: Repository, details: RepoInfo) -> dict[str, Any]:
     """Which service runs this model: ours, under the name the clients know."""
-    if repository.kind is not RepoKind.MODEL or details.task not in _TASKS_SERVED:
+    if repository.kind is not RepoKind.MODEL or details.task not in ENGINE_BY_TASK:
         return {}
     entry = {"status": "live", "providerId": str(repository.repo_id), "task": details.task}
     return {"hf-inference": entry}

@@ -20,6 +20,7 @@ from gatehouse.api.inference.endings import note_end
 from gatehouse.api.inference.events import until_disconnected
 from gatehouse.api.inference.patience import find_patience
 from gatehouse.core.errors import GatehouseError
+from gatehouse.engines.registry import EngineName
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
 from gatehouse.http.client_address import client_address
@@ -32,8 +33,10 @@ from gatehouse.inference.admission import Admitted, Caller, billed_organization
 from gatehouse.inference.generation import Target
 from gatehouse.inference.messages import Claim, ModelSource
 from gatehouse.inference.meter import Meter
+from gatehouse.inference.model_sources import TaskNotSupported
 from gatehouse.inference.remote.source import RemoteSource
 from gatehouse.inference.response_cache import CacheOutcome
+from gatehouse.inference.tasks import ENGINE_BY_TASK, TEXT_GENERATION
 from gatehouse.repos.repository import Repository
 
 _call_numbers = itertools.count(1)
@@ -67,6 +70,7 @@ class ModelCall:
     cache_outcome: CacheOutcome | None = None
     num_new_tokens: int | None = None
     ended_by: BaseException | None = None
+    _source: ModelSource | RemoteSource | None = None
 
     def __post_init__(self) -> None:
         metrics, headers = self.services.metrics, self.request.headers
@@ -126,14 +130,26 @@ class ModelCall:
         finally:
             admission.end(admitted, self.meter, self.ended_by)
 
-    async def find_model(self, body: dict[str, Any], *, is_stream: bool) -> Target:
-        """The model as its branch has it now.
+    async def is_for_vectors(self) -> bool:
+        """Whether the model gives vectors; False for one that cannot be run at all."""
+        try:
+            return _engine_of(await self._found_source()) is EngineName.EMBEDDINGS
+        except GatehouseError:
+            return False
+
+    async def find_model(
+        self, body: dict[str, Any], *, is_stream: bool, task: str = TEXT_GENERATION
+    ) -> Target:
+        """The model as its branch has it now, to be run for a task.
 
         Raises:
-            ModelNotServable: Its task is another, or it has no weights that can be loaded.
+            TaskNotSupported: Its task is another.
+            ModelNotServable: It has no weights that can be loaded.
             TooLargeForPlan: The caller's plan does not include models of its size.
         """
-        source = await run_sync(self._source)
+        source = await self._found_source()
+        if _engine_of(source) is not ENGINE_BY_TASK[task]:
+            raise TaskNotSupported(task, self.name)
         self.services.admission.require_size(self.caller, self.name, source.weight_bytes)
         patience = find_patience(
             self.request.headers,
@@ -190,7 +206,12 @@ class ModelCall:
         self.headers.update(rate_limit_headers(admitted.reservation.allowance))
         return admitted
 
-    def _source(self) -> ModelSource | RemoteSource:
+    async def _found_source(self) -> ModelSource | RemoteSource:
+        if self._source is None:
+            self._source = await run_sync(self._find_source)
+        return self._source
+
+    def _find_source(self) -> ModelSource | RemoteSource:
         """Blocking: reads git."""
         services, repository = self.services, self.repository
         engine = services.remote_engines.find(repository)
@@ -198,6 +219,11 @@ class ModelCall:
             return services.model_sources.at(repository, self.revision)
         commit_oid = services.files.commit_oid(repository, self.revision)
         return services.remote_engines.source(repository, engine, commit_oid)
+
+
+def _engine_of(source: ModelSource | RemoteSource) -> EngineName:
+    """Other servers are asked for text alone."""
+    return source.engine if isinstance(source, ModelSource) else EngineName.TEXT_GENERATION
 
 
 def model_call(

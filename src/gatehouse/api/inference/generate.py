@@ -15,6 +15,7 @@ from gatehouse.api.inference.caching import cached_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.chat import answer_chat
 from gatehouse.api.inference.completions import answer_completion
+from gatehouse.api.inference.embeddings import answer_sentences
 from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal
@@ -22,13 +23,14 @@ from gatehouse.core.errors import GatehouseError
 from gatehouse.http.json_bodies import BodyInvalid
 from gatehouse.inference.answer_store import CachedAnswer
 from gatehouse.inference.errors import ValidationFailed
-from gatehouse.inference.model_sources import TEXT_GENERATION, TaskNotSupported
+from gatehouse.inference.model_sources import TaskNotSupported
 from gatehouse.inference.parameters import (
     ConversationalRemoved,
     RouteDefaults,
     TextGenerationJob,
     parse_text_generation,
 )
+from gatehouse.inference.tasks import TEXT_GENERATION
 
 router = APIRouter(route_class=InferenceRoute)
 
@@ -42,7 +44,14 @@ async def run_model(call: ModelCallDependency, request: Request) -> Response:
 
 
 async def answer_whatever(call: ModelCall, request: Request) -> Response:
-    """The answer to what the body asks for: text, chat or a completion, streamed or whole."""
+    """The answer to what the body asks for, by what the model does."""
+    if await call.is_for_vectors():
+        return await answer_sentences(call, await read_inputs(request))
+    return await answer_text_task(call, request)
+
+
+async def answer_text_task(call: ModelCall, request: Request) -> Response:
+    """The answer of a model of text: a continuation, a chat or a completion, streamed or whole."""
     try:
         return await _dispatch(call, await read_inputs(request))
     except (BodyInvalid, ValidationFailed, ConversationalRemoved) as error:

@@ -14,22 +14,27 @@ from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.admission import TooLargeForPlan
 from gatehouse.inference.errors import ModelLoading, ModelTooLarge
-from gatehouse.inference.generation import Target
-from gatehouse.inference.model_sources import TEXT_GENERATION
 from gatehouse.inference.parameters import MAX_BATCH, MAX_BEST_OF, MAX_STOP_SEQUENCES
+from gatehouse.inference.tasks import (
+    FEATURE_EXTRACTION,
+    SENTENCE_TRANSFORMERS,
+    TEXT_GENERATION,
+)
 
 router = APIRouter(route_class=InferenceRoute)
 
 # Asking whether a model is loaded must not load it.
 _ONLY_LOADED: dict[str, Any] = {"options": {"dont_load_model": True}}
 _ANSWER_SECONDS = 1.0
+# What `framework` is where the model streams text, and where it gives vectors.
+_TEXT = "text-generation-inference"
+_VECTORS = SENTENCE_TRANSFORMERS
 
 
 async def status(call: ModelCallDependency) -> Response:
     """Whether the model is in memory; never loads it."""
     try:
-        target = await call.find_model(_ONLY_LOADED, is_stream=False)
-        state = await _state(call, target)
+        state = await _state(call)
     except TooLargeForPlan:
         state = "TooBig"
     return json_answer(
@@ -37,7 +42,7 @@ async def status(call: ModelCallDependency) -> Response:
             "loaded": state == "Loaded",
             "state": state,
             "compute_type": "cpu",
-            "framework": "text-generation-inference",
+            "framework": _VECTORS if await call.is_for_vectors() else _TEXT,
         },
         {},
     )
@@ -54,13 +59,13 @@ async def health(call: ModelCallDependency) -> Response:
 async def answer_info(call: ModelCall) -> Response:
     """TGI's description of a running model; loads it."""
     async with call.counted(0):
-        target = await call.find_model({}, is_stream=False)
+        target = await call.find_model({}, is_stream=False, task=await _task(call))
         async with call.services.generation.hold(target) as model:
             description = model.description
     body = {
         "model_id": call.name,
         "model_sha": target.version.rpartition(":")[2],
-        "model_pipeline_tag": TEXT_GENERATION,
+        "model_pipeline_tag": await _task(call),
         "model_dtype": description.dtype,
         "model_device_type": description.device,
         "max_concurrent_requests": call.limits.num_concurrent,
@@ -82,8 +87,7 @@ async def answer_info(call: ModelCall) -> Response:
 async def answer_health(call: ModelCall) -> Response:
     """Whether the model runs, or would if it were asked to; does not load it."""
     try:
-        target = await call.find_model(_ONLY_LOADED, is_stream=False)
-        state = await _state(call, target)
+        state = await _state(call)
     except GatehouseError:
         state = "error"
     if state in ("Loaded", "Loadable"):
@@ -91,7 +95,13 @@ async def answer_health(call: ModelCall) -> Response:
     return json_answer({"error": "unhealthy", "error_type": "healthcheck"}, {}, 503)
 
 
-async def _state(call: ModelCall, target: Target) -> str:
+async def _task(call: ModelCall) -> str:
+    return FEATURE_EXTRACTION if await call.is_for_vectors() else TEXT_GENERATION
+
+
+async def _state(call: ModelCall) -> str:
+    task = await _task(call)
+    target = await call.find_model(_ONLY_LOADED, is_stream=False, task=task)
     # Long enough for the supervisor to answer, whatever the caller's own patience.
     target = replace(target, wait_seconds=_ANSWER_SECONDS)
     try:

@@ -5,8 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from gatehouse.api.inference.calls import Runnable
-from gatehouse.api.inference.paths import model_paths, root_paths
+from gatehouse.api.inference.paths import root_paths
 from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.core.errors import NotBuilt
 from gatehouse.http.gates import ChosenGate
@@ -17,9 +16,7 @@ router = APIRouter(route_class=InferenceRoute)
 
 _GATE = ChosenGate(Permission.INFERENCE_RUN, "it only says that it is not built")
 _Anybody = Annotated[Actor, Depends(_GATE)]
-_POSTED = ("/v1/embeddings",)
-_ROOT_POSTED = (
-    "/v1/embeddings",
+_POSTED = (
     "/v1/audio/transcriptions",
     "/v1/audio/speech",
     "/v1/images/generations",
@@ -27,17 +24,10 @@ _ROOT_POSTED = (
 _WHY = "This inference route is not built yet."
 
 
-def not_built_for_model(_repository: Runnable) -> Response:
-    raise NotBuilt(_WHY)
-
-
 def not_built(_actor: _Anybody) -> Response:
     raise NotBuilt(_WHY)
 
 
 for _rest in _POSTED:
-    for _path in model_paths(_rest):
-        router.add_api_route(_path, not_built_for_model, methods=["POST"], include_in_schema=False)
-for _rest in _ROOT_POSTED:
     for _path in root_paths(_rest):
         router.add_api_route(_path, not_built, methods=["POST"], include_in_schema=False)

@@ -8,27 +8,33 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatehouse.api.inference.answers import json_answer
+from gatehouse.api.inference.bodies import read_inputs
 from gatehouse.api.inference.calls import ModelCallDependency
-from gatehouse.api.inference.generate import answer_whatever
+from gatehouse.api.inference.embeddings import answer_features, answer_similarity
+from gatehouse.api.inference.generate import answer_text_task
 from gatehouse.api.inference.paths import MODEL, model_paths
 from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import PublicGate
 from gatehouse.identity.actors import Actor
-from gatehouse.inference.model_sources import TEXT_GENERATION, TaskNotSupported
+from gatehouse.inference.model_sources import TaskNotSupported
+from gatehouse.inference.tasks import ENGINE_BY_TASK, SENTENCE_SIMILARITY, TEXT_GENERATION
 
 router = APIRouter(route_class=InferenceRoute)
 
 _Anybody = Annotated[Actor, Depends(PublicGate("lists only what the caller may run"))]
-# Which of the frameworks that clients ask for runs a task.
-_FRAMEWORKS = {TEXT_GENERATION: "text-generation-inference"}
 
 
 async def pipeline(task: str, call: ModelCallDependency, request: Request) -> Response:
     """Run a model, if the task is one that it does."""
-    if task != TEXT_GENERATION:
+    if task not in ENGINE_BY_TASK:
         raise TaskNotSupported(task, call.name)
-    return await answer_whatever(call, request)
+    if task == TEXT_GENERATION:
+        return await answer_text_task(call, request)
+    body = await read_inputs(request)
+    if task == SENTENCE_SIMILARITY:
+        return await answer_similarity(call, body)
+    return await answer_features(call, body)
 
 
 async def framework(framework: str, services: ServicesDependency, actor: _Anybody) -> Response:
@@ -37,7 +43,7 @@ async def framework(framework: str, services: ServicesDependency, actor: _Anybod
     found = [
         {"model_id": model.name, "task": model.task, "sha": model.info.commit_oid}
         for model in models
-        if _FRAMEWORKS[model.task] == framework
+        if model.framework == framework
     ]
     return json_answer(found, {})
 
@@ -47,7 +53,8 @@ async def tasks(services: ServicesDependency, actor: _Anybody) -> Response:
     models = await run_sync(services.catalogue.models, actor)
     names: dict[str, list[str]] = {}
     for model in sorted(models, key=lambda model: model.needs_pro):
-        names.setdefault(model.task, []).append(model.name)
+        for task in model.tasks:
+            names.setdefault(task, []).append(model.name)
     return json_answer({task: _task(task, found) for task, found in names.items()}, {})
 
 

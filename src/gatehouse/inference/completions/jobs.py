@@ -17,12 +17,11 @@ from gatehouse.engines.base import (
 from gatehouse.inference.chat.sampling import read_sampling
 from gatehouse.inference.errors import ValidationFailed
 from gatehouse.inference.grammars import read_grammar
-from gatehouse.inference.json_fields import Fields
+from gatehouse.inference.json_fields import Fields, is_token_ids
 from gatehouse.inference.parameters import MAX_BATCH, MAX_RETURN_SEQUENCES, read_stop
 
 MAX_LOGPROBS = 20
 _SEEDS = 2**64
-_LARGEST_TOKEN_ID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def _prompts(fields: Fields) -> tuple[Prompt, ...]:
     """One text, one list of token ids, or a list of either."""
     value = fields.raw("prompt")
     truncate = fields.integer("truncate", 1)
-    items = value if isinstance(value, list) and not _is_ids(value) else [value]
+    items = value if isinstance(value, list) and not is_token_ids(value) else [value]
     if len(items) > MAX_BATCH:
         raise ValidationFailed(
             f"Number of prompts exceeds the maximum allowed batch size of {MAX_BATCH}"
@@ -147,20 +146,13 @@ def _prompts(fields: Fields) -> tuple[Prompt, ...]:
 def _prompt(item: Any, truncate: int | None) -> Prompt:
     if isinstance(item, str) and item:
         return TextPrompt(item, truncate)
-    if isinstance(item, list) and _is_ids(item):
+    if isinstance(item, list) and is_token_ids(item):
         ids = item if truncate is None else item[-truncate:]
         return TokensPrompt(tuple(ids))
     if item in ("", []):
         raise ValidationFailed("`prompt` cannot be empty")
     raise ValidationFailed(
         "`prompt` must be a string, a list of strings, or lists of token ids from 0 to 2147483647"
-    )
-
-
-def _is_ids(items: list[Any]) -> bool:
-    """Whether it is one prompt as token ids."""
-    return bool(items) and all(
-        type(item) is int and 0 <= item <= _LARGEST_TOKEN_ID for item in items
     )
 
 

@@ -122,3 +122,81 @@ async def test_client_that_leaves_ends_the_generator() -> None:
             assert client.body == b'data: {"index":0}\n\n'
             client.has_left.set()
     assert events.is_closed
+
+
+class SlowClient(Client):
+    """Takes a while to take a message, and one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_taking = False
+
+    async def send(self, message: Message) -> None:
+        assert not self.is_taking
+        self.is_taking = True
+        await anyio.sleep(0.005)
+        self.is_taking = False
+        await super().send(message)
+
+
+async def test_comments_and_events_never_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_PATIENCE_SECONDS", 0.001)
+    monkeypatch.setattr(events_module, "_COMMENT_SECONDS", 0.001)
+
+    async def events() -> AsyncGenerator[dict[str, Any]]:
+        for number in range(20):
+            yield {"index": number}
+            await anyio.sleep(0.003 * (number % 4))
+        raise HostLost
+
+    client = SlowClient()
+    answer = EventStream(events, {}, lambda error: error_answer(error, {}), error_body)
+    await answer({"type": "http"}, client.receive, client.send)
+    parts = client.body.split(b"\n\n")
+    assert parts.pop() == b""
+    assert b":" in parts
+    events_sent = [part for part in parts if part != b":"]
+    assert events_sent[:20] == [b'data: {"index":%d}' % number for number in range(20)]
+    assert b'"error_type":"incomplete_generation"' in events_sent[20]
+
+
+async def test_error_while_the_first_comment_goes_out_is_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_module, "_PATIENCE_SECONDS", 0.001)
+
+    async def events() -> AsyncGenerator[dict[str, Any]]:
+        await anyio.sleep(0.006)  # the comment takes ten milliseconds to go out
+        raise HostLost
+        yield {}
+
+    client = SlowClient()
+    answer = EventStream(events, {}, lambda error: error_answer(error, {}), error_body)
+    await answer({"type": "http"}, client.receive, client.send)
+    assert [message["type"] for message in client.messages].count("http.response.start") == 1
+    assert client.status == 200
+    assert client.body.startswith(b':\n\ndata: {"error":')
+
+
+async def test_no_comment_follows_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_PATIENCE_SECONDS", 0.003)
+    client = SlowClient()
+    await stream(Events(0, ModelLoading("a/b", 3.5)))({"type": "http"}, client.receive, client.send)
+    assert client.status == 503
+    assert b":\n\n" not in client.body
+    assert len(client.messages) == 2
+
+
+async def test_events_that_came_at_once_are_sent_at_once() -> None:
+    async def events() -> AsyncGenerator[dict[str, Any] | list[dict[str, Any]]]:
+        yield [{"index": 0}, {"index": 1}]
+        yield {"index": 2}
+
+    client = Client()
+    answer = EventStream(events, {}, lambda error: error_answer(error, {}), error_body)
+    await answer({}, client.receive, client.send)
+    assert [message.get("body") for message in client.messages[1:]] == [
+        b'data: {"index":0}\n\ndata: {"index":1}\n\n',
+        b'data: {"index":2}\n\n',
+        b"",
+    ]

@@ -4,16 +4,16 @@ Until the first event an error has its own status; afterwards it is an event. A 
 ends the generation.
 """
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.background import BackgroundTask
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gatehouse.core.errors import GatehouseError
 
@@ -21,10 +21,10 @@ _COMMENT = b":\n\n"
 _COMMENT_SECONDS = 15.0
 # Headers wait this long for the first event, so that an early failure can have its own status.
 _PATIENCE_SECONDS = 10.0
-_NUM_BUFFERED = 64
 
 Event = dict[str, Any]
-Item = Event | GatehouseError | None
+# Events that came at once are sent at once.
+Events = Event | list[Event]
 
 
 class EventStream(Response):
@@ -40,7 +40,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: Callable[[], AsyncGenerator[Event]],
+        events: Callable[[], AsyncGenerator[Events]],
         headers: dict[str, str],
         refuse: Callable[[GatehouseError], Response],
         describe: Callable[[GatehouseError], Event],
@@ -61,7 +61,7 @@ class EventStream(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        producer, consumer = anyio.create_memory_object_stream[Item](_NUM_BUFFERED)
+        wire = _Wire(send, self._start)
         async with anyio.create_task_group() as tasks:
 
             async def end_when_the_client_leaves() -> None:
@@ -69,51 +69,91 @@ class EventStream(Response):
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(end_when_the_client_leaves)
-            tasks.start_soon(self._produce, producer)
-            with consumer:
-                await self._answer(scope, receive, send, consumer)
+            tasks.start_soon(wire.bridge_silence)
+            await self._answer(wire, scope, receive, send)
             tasks.cancel_scope.cancel()
 
-    async def _produce(self, producer: MemoryObjectSendStream[Item]) -> None:
-        with producer:
-            try:
-                async with aclosing(self._events()) as events:
-                    async for event in events:
-                        await producer.send(event)
-            except GatehouseError as error:
-                await producer.send(error)
-            await producer.send(None)
-
-    async def _answer(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        consumer: MemoryObjectReceiveStream[Item],
-    ) -> None:
-        item: Item | bytes = _COMMENT
-        with anyio.move_on_after(_PATIENCE_SECONDS):
-            item = await consumer.receive()
-        if isinstance(item, GatehouseError):
-            await self._refuse(item)(scope, receive, send)
-            return
-        self.headers.update(self._filled_headers)
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
-        while item is not None:
-            body = item if isinstance(item, bytes) else self._encode(item)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            item = _COMMENT
-            with anyio.move_on_after(_COMMENT_SECONDS):
-                item = await consumer.receive()
-        await send({"type": "http.response.body", "body": self._last})
+    async def _answer(self, wire: "_Wire", scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    await wire.send(self._encode(event))
+        except GatehouseError as error:
+            if await wire.give_up():
+                await self._refuse(error)(scope, receive, send)
+                return
+            await wire.send(self.encode(self._describe(error)))
+        await wire.send(self._last, is_last=True)
 
     def encode(self, event: Event) -> bytes:
         """The event as it is sent."""
         return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
-    def _encode(self, item: Event | GatehouseError) -> bytes:
-        return self.encode(self._describe(item) if isinstance(item, GatehouseError) else item)
+    def _encode(self, events: Events) -> bytes:
+        if isinstance(events, list):
+            return b"".join(map(self.encode, events))
+        return self.encode(events)
+
+    def _start(self) -> Message:
+        self.headers.update(self._filled_headers)
+        return {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+
+
+class _Wire:
+    """What goes to the client: events from one task, and comments from another while it is silent.
+
+    Plain flags keep the two apart, since a lock takes more than all else that is done for a token.
+    """
+
+    def __init__(self, send: Send, start: Callable[[], Message]) -> None:
+        self._send = send
+        self._start = start
+        self._has_begun = False
+        self._is_sending = False
+        self._comment_sent: anyio.Event | None = None
+        self._last_sent = time.monotonic()
+
+    async def send(self, data: bytes, *, is_last: bool = False) -> None:
+        if self._comment_sent is not None:
+            await self._comment_sent.wait()
+        self._is_sending = True
+        await self._put(data, is_last=is_last)
+        self._is_sending = False
+
+    async def give_up(self) -> bool:
+        """Whether nothing was sent; then nothing will be, and another answer can be."""
+        if self._comment_sent is not None:
+            await self._comment_sent.wait()
+        self._is_sending = not self._has_begun
+        return self._is_sending
+
+    async def bridge_silence(self) -> None:
+        """Send a comment whenever nothing else was sent for a while; runs until cancelled."""
+        await anyio.sleep(_PATIENCE_SECONDS)
+        if not self._has_begun:
+            await self._comment()
+        while True:
+            silence = time.monotonic() - self._last_sent
+            if silence >= _COMMENT_SECONDS:
+                await self._comment()
+                silence = 0.0
+            await anyio.sleep(_COMMENT_SECONDS - silence)
+
+    async def _comment(self) -> None:
+        if self._is_sending:  # the client does not read, and would not read a comment either
+            self._last_sent = time.monotonic()
+            return
+        self._comment_sent = anyio.Event()
+        await self._put(_COMMENT, is_last=False)
+        self._comment_sent.set()
+        self._comment_sent = None
+
+    async def _put(self, data: bytes, *, is_last: bool) -> None:
+        self._last_sent = time.monotonic()
+        if not self._has_begun:
+            self._has_begun = True
+            await self._send(self._start())
+        await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
 
 
 async def until_disconnected(receive: Receive) -> None:

@@ -281,6 +281,7 @@ class TestResponses:
         answer = respond(speaker)
         assert answer.status == "incomplete"
         assert answer.incomplete_details.reason == "max_output_tokens"
+        assert answer.output[0].status == "incomplete"
         assert [event.type for event in respond(speaker, stream=True)][-1] == "response.incomplete"
 
     def test_logprobs_come_if_included(self, speaker: Speaker) -> None:

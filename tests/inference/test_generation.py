@@ -49,7 +49,7 @@ async def events_of(
     generation: TextGeneration, target: Target, job: TextGenerationJob
 ) -> list[dict[str, Any]]:
     async with aclosing(generation.stream(target, job)) as events:
-        return [event async for event in events]
+        return [event async for some in events for event in some]
 
 
 async def test_answer_is_a_list_or_an_object_by_route(

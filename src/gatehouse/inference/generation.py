@@ -3,6 +3,7 @@
 Knows models as folders and callers not at all: gates, plans and caches come before it.
 """
 
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
@@ -161,20 +162,20 @@ class TextGeneration:
 
     async def stream(
         self, target: Target, job: TextGenerationJob
-    ) -> AsyncGenerator[dict[str, Any]]:
-        """Events, one a token. Use with `contextlib.aclosing`."""
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Events, one a token, as many at once as came at once. Use with `contextlib.aclosing`."""
         sequence = GeneratedSequence()
         async with aclosing(self.outputs(target, job.request)) as outputs:
             async for output in outputs:
                 index = len(sequence.tokens)
                 sequence.add(output)
-                for generated in output.tokens:
-                    index += 1
-                    event = token_event(index, generated)
-                    if output.is_last and index == len(sequence.tokens):
-                        event["generated_text"] = _full_text(job, job.prompts[0], sequence)
-                        event["details"] = stream_details(sequence) if job.with_details else None
-                    yield event
+                events = list(map(token_event, itertools.count(index + 1), output.tokens))
+                if output.is_last and events:
+                    full_text = _full_text(job, job.prompts[0], sequence)
+                    details = stream_details(sequence) if job.with_details else None
+                    events[-1] |= {"generated_text": full_text, "details": details}
+                if events:
+                    yield events
 
     def hold(self, target: Target) -> AbstractAsyncContextManager[HeldModel]:
         """The target's model, for more than one question. See `ModelProvider.hold`."""

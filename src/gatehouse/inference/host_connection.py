@@ -1,13 +1,11 @@
 """One host's socket, shared by all requests of this worker; and a model held on it."""
 
 import itertools
-import math
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from gatehouse.engines.base import (
     EmbeddingRequest,
@@ -38,6 +36,7 @@ from gatehouse.inference.errors import (
     HostLost,
     ModelOverloaded,
 )
+from gatehouse.inference.mailbox import Mailbox
 from gatehouse.observability.metrics import SequenceGauges
 
 HostChannel = Channel[WorkerToHost, HostToWorker]
@@ -52,7 +51,7 @@ class HostConnection:
     gauges: SequenceGauges
     is_open: bool = True
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    _waiting: dict[int, MemoryObjectSendStream[_Part]] = field(default_factory=dict)
+    _waiting: dict[int, Mailbox[_Part]] = field(default_factory=dict)
 
     async def listen(self) -> None:
         """Hand incoming tokens to those who wait for them, until the host goes."""
@@ -63,7 +62,7 @@ class HostConnection:
                     for part in parts:
                         waiting = self._waiting.get(part.request_id)
                         if waiting is not None:
-                            waiting.send_nowait(part)
+                            waiting.put(part)
         finally:
             self.is_open = False
             for waiting in self._waiting.values():
@@ -83,13 +82,14 @@ class HostConnection:
         with self._expecting(number) as parts, self._counting() as has_begun:
             try:
                 await self._send(Generate(number, request))
-                async for part in parts:
+                while arrived := await parts.take():
                     has_begun()
-                    assert not isinstance(part, Tokenized | Embedded)
-                    is_over = isinstance(part, Refused) or part.is_last
-                    yield _checked(part)
-                    if is_over:
-                        return
+                    for part in _joined(arrived):
+                        assert not isinstance(part, Tokenized | Embedded)
+                        is_over = isinstance(part, Refused) or part.is_last
+                        yield _checked(part)
+                        if is_over:
+                            return
                 is_over = True
                 raise HostLost
             finally:
@@ -104,7 +104,7 @@ class HostConnection:
         with self._expecting(number) as parts:
             try:
                 await self._send(Embed(number, request))
-                async for part in parts:
+                for part in await parts.take():
                     is_over = True
                     if isinstance(part, Embedded):
                         return part.embeddings
@@ -122,7 +122,7 @@ class HostConnection:
         number = next(self._numbers)
         with self._expecting(number) as parts:
             await self._send(Tokenize(number, prompt))
-            async for part in parts:
+            for part in await parts.take():
                 if isinstance(part, Tokenized):
                     return part.prompt
                 assert isinstance(part, Refused)
@@ -149,16 +149,13 @@ class HostConnection:
             where.dec()
 
     @contextmanager
-    def _expecting(self, number: int) -> Iterator[MemoryObjectReceiveStream[_Part]]:
+    def _expecting(self, number: int) -> Iterator[Mailbox[_Part]]:
         """What the host says about one request; ends when the host goes."""
-        send, receive = anyio.create_memory_object_stream[_Part](math.inf)
-        self._waiting[number] = send
+        self._waiting[number] = mailbox = Mailbox[_Part]()
         try:
-            yield receive
+            yield mailbox
         finally:
             del self._waiting[number]
-            send.close()
-            receive.close()
 
     async def _send(self, message: WorkerToHost) -> None:
         if not self.is_open:
@@ -191,6 +188,16 @@ class HeldHost:
 
     async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         return await self.connection.tokenize(prompt)
+
+
+def _joined(parts: list[_Part]) -> list[_Part]:
+    """Steps that came while their reader was busy, as one step: so it catches up."""
+    steps = [part for part in parts if isinstance(part, SequenceOutput) and part.failure is None]
+    if len(parts) == 1 or len(steps) < len(parts):
+        return parts
+    tokens = tuple(token for step in steps for token in step.tokens)
+    first, last = steps[0], steps[-1]
+    return [SequenceOutput(first.request_id, tokens, first.start, last.finish)]
 
 
 def _checked(part: SequenceOutput | Refused) -> SequenceOutput:

@@ -142,12 +142,12 @@ async def _run(
 
 
 def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Response:
-    async def events() -> AsyncGenerator[dict[str, Any]]:
+    async def events() -> AsyncGenerator[list[dict[str, Any]]]:
         async with call.counted(job.num_new_tokens):
             target = await call.find_model(body, is_stream=True)
             async with aclosing(call.services.generation.stream(target, job)) as stream:
-                async for event in stream:
-                    yield event
+                async for events_of_step in stream:
+                    yield events_of_step
 
     return EventStream(
         events,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hub_server import HubServer
 
-DEMO_MODEL = Path(__file__).parents[2] / "src" / "gatehouse" / "server" / "demo_model"
+DEMO_MODEL = Path(__file__).parents[2] / "src" / "gatehouse" / "server" / "demo_models" / "storyteller"
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ class Curl:
 
 @pytest.fixture(scope="module")
 def curl(folder: Path, server: HubServer) -> Curl:
-    return Curl(folder, server.person("bob").read_token)
+    return Curl(folder, server.person("carol", "--plan", "pro").read_token)
 
 
 def test_the_example_of_the_documentation_works(curl: Curl, model: ServedModel) -> None:

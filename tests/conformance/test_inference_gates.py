@@ -172,12 +172,27 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def tokens(server: HubServer, model: ServedModel) -> dict[str, str]:
+def models(server: HubServer, model: ServedModel, written_folder: Path) -> dict[str, ServedModel]:
+    alice = server.person("alice")
+    pro = push_model(alice, "pro", written_folder)
+    server.gatehouse_commands(
+        ("plan", "model", "add", pro.name), ("plan", "set", "enterprise", "--requests-per-hour=1")
+    )
+    return {
+        "written": model,
+        "gated": push_model(alice, "gated", written_folder, gate="manual"),
+        "private": push_model(alice, "private", written_folder, private=True),
+        "pro": pro,
+        "nothing": ServedModel(server, "alice/nothing"),
+    }
+
+
+@pytest.fixture(scope="module")
+def tokens(server: HubServer, models: dict[str, ServedModel]) -> dict[str, str]:
     """What each caller sends; Dora's plan allows one request, which she has had."""
-    server.gatehouse("plan", "set", "enterprise", "--requests-per-hour", "1")
     dora = server.person("dora", "--plan", "enterprise")
     for _ in range(2):
-        last = ask(model, dora)
+        last = ask(models["written"], dora)
     assert last.status_code == 429
     bob = server.person("bob")
     return {"bob": bob.read_token, "dora": dora.read_token, "nobody": "", "liar": "hf_" + "x" * 34}
@@ -186,20 +201,6 @@ def tokens(server: HubServer, model: ServedModel) -> dict[str, str]:
 def ask(model: ServedModel, person: Person) -> httpx.Response:
     headers = {"Authorization": f"Bearer {person.read_token}"}
     return httpx.post(model.url, json={"inputs": "One"}, headers=headers, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def models(server: HubServer, model: ServedModel, written_folder: Path) -> dict[str, ServedModel]:
-    alice = server.person("alice")
-    pro = push_model(alice, "pro", written_folder)
-    server.gatehouse("plan", "model", "add", pro.name)
-    return {
-        "written": model,
-        "gated": push_model(alice, "gated", written_folder, gate="manual"),
-        "private": push_model(alice, "private", written_folder, private=True),
-        "pro": pro,
-        "nothing": ServedModel(server, "alice/nothing"),
-    }
 
 
 @pytest.fixture(scope="module")

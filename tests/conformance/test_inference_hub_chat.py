@@ -37,7 +37,7 @@ NEWER = pytest.mark.parametrize("client", ["2.4", "0.36"], indirect=True)
 def client(
     request: pytest.FixtureRequest, new_process: NewProcess, server: HubServer
 ) -> ClientProcess:
-    token = server.person("bob").read_token
+    token = server.person("carol", "--plan", "pro").read_token
     return new_process(python_process, token, OPENING, VERSIONS[request.param])
 
 

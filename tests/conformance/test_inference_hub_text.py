@@ -31,7 +31,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def client(version: str, new_process: NewProcess, server: HubServer) -> ClientProcess:
-    token = server.person("bob").read_token
+    token = server.person("carol", "--plan", "pro").read_token
     provider = "" if version == "0.23" else "hf-inference"
     packages = VERSIONS[version]
     return new_process(python_process, token, OPENING, packages, PROVIDER=provider)
@@ -40,7 +40,7 @@ def client(version: str, new_process: NewProcess, server: HubServer) -> ClientPr
 @pytest.fixture(scope="module")
 def eldest_by_environment(new_process: NewProcess, server: HubServer) -> ClientProcess:
     """As people wrote it in 2024; only the environment knows of this hub."""
-    token = server.person("bob").read_token
+    token = server.person("carol", "--plan", "pro").read_token
     opening = "import os\nfrom huggingface_hub import InferenceClient"
     return new_process(python_process, token, opening, "hub-0.23", HF_INFERENCE_ENDPOINT=server.url)
 

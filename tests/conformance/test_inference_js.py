@@ -32,7 +32,7 @@ return { inference, token, clientOf, gathered, why, forecast, place, tools }
 
 @pytest.fixture(scope="module")
 def client(new_process: NewProcess, server: HubServer) -> ClientProcess:
-    return new_process(node_process, server.person("bob").read_token, OPENING)
+    return new_process(node_process, server.person("carol", "--plan", "pro").read_token, OPENING)
 
 
 def ask(client: ClientProcess, model: ServedModel, program: str, base: str = "") -> Any:

@@ -45,7 +45,7 @@ def client(
 ) -> Iterator[openai.OpenAI]:
     """With either of the two bases."""
     base = server.url if request.param == "root" else model.url
-    token = server.person("bob").read_token
+    token = server.person("carol", "--plan", "pro").read_token
     with openai.OpenAI(base_url=f"{base}/v1", api_key=token, max_retries=0, timeout=60) as client:
         yield client
 

@@ -34,7 +34,9 @@ async def gathered(stream):
 
 @pytest.fixture(scope="module")
 def client(new_process: NewProcess, server: HubServer) -> ClientProcess:
-    return new_process(python_process, server.person("bob").read_token, OPENING, "hub-0.36")
+    return new_process(
+        python_process, server.person("carol", "--plan", "pro").read_token, OPENING, "hub-0.36"
+    )
 
 
 def ask(client: ClientProcess, model: ServedModel, program: str) -> Any:

@@ -1,9 +1,8 @@
 """`gatehouse remote`: models that other servers run."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -12,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from gatehouse.cli.options import DataDir
-from gatehouse.cli.workspace import open_workspace
+from gatehouse.cli.repositories import find_model, open_repositories
+from gatehouse.cli.workspace import Workspace, open_workspace
 from gatehouse.core.clock import SystemClock
 from gatehouse.core.errors import Invalid
-from gatehouse.core.ids import RepoId, RepoKind
-from gatehouse.db.engine import Database
 from gatehouse.engines.remote.base import RemoteAbilities, RemoteKind, RouteAbilities
 from gatehouse.inference.remote.check import Finding, check_server
 from gatehouse.inference.remote.errors import RemoteEngineNotFound
@@ -28,9 +26,6 @@ from gatehouse.inference.remote.registrations import (
 from gatehouse.inference.remote.sealing import Seal
 from gatehouse.inference.remote.source import RemoteSource, read_server_url
 from gatehouse.observability.audit import OPERATOR
-from gatehouse.repos.access import Access
-from gatehouse.repos.gating import GrantedUsers
-from gatehouse.repos.repositories import Repositories
 from gatehouse.repos.repository import Repository
 from gatehouse.storage.created_once import folder_secret
 
@@ -50,15 +45,6 @@ RepoName = Annotated[
 
 class ServerUnsuitable(Invalid):
     """The server answers, but not as it would have to."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Room:
-    repositories: Repositories
-    engines: RemoteEngines
-
-    def repository(self, name: str) -> Repository:
-        return self.repositories.by_name(RepoKind.MODEL, RepoId.parse(name))
 
 
 @app.command()
@@ -89,8 +75,7 @@ def add(
     """Let a server run a repository's model, for everybody who may run it on this hub."""
     key = _read_key() if key_stdin else None
     with open_workspace(data_dir) as workspace:
-        room = _room(workspace.settings.data_dir, workspace.database)
-        found = room.repository(repository)
+        engines, found = _engines(workspace), find_model(workspace, repository)
         server = RemoteServer(
             read_server_url(url),
             kind,
@@ -112,7 +97,7 @@ def add(
             raise ServerUnsuitable(
                 "The server does not tell how long its prompts may be: give `--context-length`."
             )
-        room.engines.add(found, server, by=OPERATOR)
+        engines.add(found, server, by=OPERATOR)
     typer.echo(f"{found.repo_id} is run by {server.url} now.", err=True)
 
 
@@ -121,9 +106,9 @@ def list_command(data_dir: DataDir = None) -> None:
     """Show which models other servers run. Keys are never shown."""
     table = Table("repository", "server", "kind", "its name", "context", "key", box=None)
     with open_workspace(data_dir) as workspace:
-        room = _room(workspace.settings.data_dir, workspace.database)
-        for engine in room.engines.all():
-            repository = room.repositories.by_id(engine.repository_id)
+        repositories = open_repositories(workspace)
+        for engine in _engines(workspace).all():
+            repository = repositories.by_id(engine.repository_id)
             table.add_row(
                 str(repository.repo_id) if repository else "",
                 engine.url,
@@ -142,34 +127,28 @@ def list_command(data_dir: DataDir = None) -> None:
 def check(repository: RepoName, data_dir: DataDir = None) -> None:
     """Ask a registered server again what it can do, and note it."""
     with open_workspace(data_dir) as workspace:
-        room = _room(workspace.settings.data_dir, workspace.database)
-        found = room.repository(repository)
-        engine = room.engines.find(found)
+        engines, found = _engines(workspace), find_model(workspace, repository)
+        engine = engines.find(found)
         if engine is None:
             raise RemoteEngineNotFound(str(found.repo_id))
-        finding = _check(room.engines.source(found, engine, ""))
+        finding = _check(engines.source(found, engine, ""))
         _print(finding)
         context_length = finding.context_length or engine.context_length
-        room.engines.update_abilities(found, finding.abilities, context_length)
+        engines.update_abilities(found, finding.abilities, context_length)
 
 
 @app.command()
 def remove(repository: RepoName, data_dir: DataDir = None) -> None:
     """Let the hub run the model itself again, if the repository has its weights."""
     with open_workspace(data_dir) as workspace:
-        room = _room(workspace.settings.data_dir, workspace.database)
-        found = room.repository(repository)
-        room.engines.remove(found, by=OPERATOR)
+        engines, found = _engines(workspace), find_model(workspace, repository)
+        engines.remove(found, by=OPERATOR)
     typer.echo(f"{found.repo_id} is no longer run by another server.", err=True)
 
 
-def _room(data_dir: Path, database: Database) -> _Room:
-    clock, folder = SystemClock(), data_dir.resolve()
-    access = Access(GrantedUsers(database))
-    return _Room(
-        Repositories(database, access, clock, folder / "git"),
-        RemoteEngines(database, Seal(folder_secret(folder)), clock),
-    )
+def _engines(workspace: Workspace) -> RemoteEngines:
+    seal = Seal(folder_secret(workspace.settings.data_dir.resolve()))
+    return RemoteEngines(workspace.database, seal, SystemClock())
 
 
 def _source(repository: Repository, server: RemoteServer) -> RemoteSource:

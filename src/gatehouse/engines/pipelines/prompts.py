@@ -110,9 +110,10 @@ def allowed_new_tokens(
             context.
     """
     room = context_length - num_prompt_tokens
-    if request.max_new_tokens < 1:
-        if request.prompt_details and room >= 0:
-            return 0
+    scores_only = request.max_new_tokens == 0 and request.prompt_details
+    if scores_only and room >= 0:
+        return 0
+    if request.max_new_tokens < 1 and not scores_only:
         raise refuse_invalid("`max_new_tokens` must be strictly positive")
     if request.max_total_tokens is not None:
         wanted = min(request.max_new_tokens, request.max_total_tokens - num_prompt_tokens)

@@ -28,11 +28,13 @@ class Reader:
 
     folder: Path
     port: int
+    drop_in_port: int
     environment: dict[str, str] = field(default_factory=dict)
 
     def type(self, language: str, text: str) -> None:
         text = text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
         text = text.replace("--port 8080", f"--port {self.port}")
+        text = text.replace("--drop-in-port 8443", f"--drop-in-port {self.drop_in_port}")
         if language == "bash":
             self._shell(text)
         elif language == "python":
@@ -84,7 +86,7 @@ def blocks(path: str, *languages: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    port = free_port()
+    port, drop_in_port = free_port(), free_port()
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "src/gatehouse/server/demo_model", folder / "my-model")
     binaries = Path(sys.executable).parent
@@ -93,13 +95,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         "HOME": str(folder),
         "HF_HOME": str(folder / "hf"),
     }
-    reader = Reader(folder, port, environment)
+    reader = Reader(folder, port, drop_in_port, environment)
     command = SERVE.replace("8080", str(port)).split()
     log = (folder / "serve.log").open("wb")
     server = subprocess.Popen(
         [str(binaries / command[0]), *command[1:]],
         cwd=folder,
-        env=environment,
+        env=environment | {"GATEHOUSE_DROP_IN_PORT": str(drop_in_port)},
         stdout=log,
         stderr=log,
     )
@@ -143,9 +145,13 @@ def test_the_documents_work_as_written(reader: Reader) -> None:
         "docs/guides/chat.md",
         "docs/guides/inference-operations.md",
         "docs/guides/plans.md",
+        "docs/guides/remote-engines.md",
+        # The last one: what it sets changes where clients go.
+        "docs/guides/drop-in.md",
     ):
         for language, text in blocks(path, "bash", "python", "javascript", "yaml"):
-            reader.type(language, text)
+            if not text.startswith("gatehouse serve"):
+                reader.type(language, text)
 
 
 def test_make_knows_the_targets_of_the_readme() -> None:

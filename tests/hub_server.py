@@ -62,6 +62,10 @@ class HubServer:
     def is_running(self) -> bool:
         return self._process is not None
 
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the server, hosts too."""
+        return _family(self._process) if self._process is not None else []
+
     def start(self) -> None:
         """Start the server and return once it answers."""
         command = (*_GATEHOUSE, "serve", "--data-dir", str(self.data_dir), "--port", str(self.port))

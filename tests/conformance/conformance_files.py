@@ -6,7 +6,9 @@ from pathlib import Path
 
 from hub_server import HubServer
 
-DEMO_MODEL = Path(__file__).parents[2] / "src" / "gatehouse" / "server" / "demo_models" / "storyteller"
+_MODELS = Path(__file__).parents[2] / "src" / "gatehouse" / "server" / "demo_models"
+DEMO_MODEL = _MODELS / "storyteller"
+GAP_FILLER = _MODELS / "gap-filler"
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -88,7 +88,7 @@ def blocks(path: str, *languages: str) -> list[tuple[str, str]]:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     port, drop_in_port = free_port(), free_port()
     folder = tmp_path_factory.mktemp("reader")
-    shutil.copytree(ROOT / "src/gatehouse/server/demo_model", folder / "my-model")
+    shutil.copytree(ROOT / "src/gatehouse/server/demo_models/storyteller", folder / "my-model")
     binaries = Path(sys.executable).parent
     environment = {
         "PATH": f"{binaries}:{os.environ['PATH']}",

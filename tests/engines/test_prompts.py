@@ -314,13 +314,13 @@ def test_gap_for_codellama_has_its_spaces() -> None:
     ]
 
 
-def test_gap_in_a_vocabulary_of_bytes_is_what_people_type() -> None:
+def test_gap_in_a_vocabulary_of_bytes_has_no_spaces_of_its_own() -> None:
     tokenizer = infill_tokenizer(["<PRE>", "<SUF>", "<MID>", "<EOT>"])
     reader = PromptReader(tokenizer, 4096)
     ids = reader.encode(InfillPrompt("def f(", "return <MID> x"))
-    assert tokenizer.decode(ids) == "<PRE> def f( <SUF>return <MID> x <MID>"
+    assert tokenizer.decode(ids) == "<PRE>def f(<SUF>return <MID> x<MID>"
     assert names_of(tokenizer, ids) == ["<PRE>", "<SUF>", "<MID>"]
-    typed = reader.encode(TextPrompt("<PRE> def f( <SUF>return x <MID>"))
+    typed = reader.encode(TextPrompt("<PRE>def f(<SUF>return x<MID>"))
     assert typed == reader.encode(InfillPrompt("def f(", "return x"))
 
 

@@ -446,7 +446,7 @@ def test_gap_is_filled_until_its_end(llama_folder: Path, tmp_path: Path) -> None
     filled, typed, other = run(engine, [gap, by_hand, plain])
     assert filled.text == ""
     assert filled.finish == Finish(FinishReason.EOS_TOKEN, 1)
-    assert typed.text == " <EOT>"
+    assert typed.text == "<EOT>"
     assert typed.finish == Finish(FinishReason.EOS_TOKEN, 1)
     assert other.ids == [end] * 5  # nothing was to be filled in
 

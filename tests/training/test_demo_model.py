@@ -20,7 +20,7 @@ from gatehouse.training.demo.corpus import Document
 from gatehouse.training.demo.figures import answer, capital_questions, held_out_questions
 from gatehouse.training.demo.questions import Exchange
 
-FOLDER = Path(str(resources.files("gatehouse.server"))) / "demo_model"
+FOLDER = Path(str(resources.files("gatehouse.server"))) / "demo_models" / "storyteller"
 MAX_BYTES = 8_000_000
 
 

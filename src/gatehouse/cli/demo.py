@@ -14,7 +14,7 @@ from rich.console import Console
 from gatehouse.cli.serve import open_for_serving
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
-from gatehouse.server.demo import DEMO_MODEL, Demo, prepare_demo
+from gatehouse.server.demo import DEMO_MODEL, OPEN_MODEL, Demo, prepare_demo
 from gatehouse.server.process import serve
 from gatehouse.server.services import build_services
 
@@ -73,7 +73,9 @@ def _print(url: str, demo: Demo) -> None:
     _command(console, _curl(url, demo.member.token))
     console.print("\nThe same as somebody who was not (403), until the owner accepts a request:\n")
     _command(console, _curl(url, demo.visitor.token))
-    console.print("\nDownload it with the Hugging Face command line:\n")
+    console.print(f"\nFill a gap in a program with {OPEN_MODEL}, which is open to everybody:\n")
+    _command(console, _fill(url))
+    console.print(f"\nDownload {DEMO_MODEL} with the Hugging Face command line:\n")
     _command(console, f"HF_ENDPOINT={url} HF_TOKEN={demo.member.token} hf download {DEMO_MODEL}")
     console.print(
         f"\nSign in as [bold]visitor[/bold], ask for access at {url}/{DEMO_MODEL}, and accept the "
@@ -87,6 +89,17 @@ def _curl(url: str, token: str) -> str:
     return (
         f"curl {url}/models/{DEMO_MODEL} -H 'Authorization: Bearer {token}' "
         f"-H 'Content-Type: application/json' -d '{body}'"
+    )
+
+
+def _fill(url: str) -> str:
+    body = (
+        r'{"prompt": "def total_prices(prices):\n    total = 0\n    for price in prices:\n", '
+        r'"suffix": "    return total\n"}'
+    )
+    return (
+        f"curl {url}/models/{OPEN_MODEL}/v1/completions "
+        f"-H 'Content-Type: application/json' -H 'x-wait-for-model: 1' -d '{body}'"
     )
 
 

@@ -1,4 +1,4 @@
-"""Demo content: three users, an organisation and a gated model, made once per data folder.
+"""Demo content: three users, an organisation, a gated model and an open one, made once.
 
 The passwords and tokens are random and kept beside the data, readable by its owner alone, so that a
 second start can print them again. Never for a hub that strangers reach.
@@ -13,14 +13,15 @@ import msgspec
 
 from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.http.context import Services
-from gatehouse.identity.actors import Plan, User, session_actor
+from gatehouse.identity.actors import Actor, Plan, User, session_actor
 from gatehouse.identity.permissions import TokenRole
 from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.commits import AddFile, AddLargeFile, CommitHeader, Operation
 from gatehouse.repos.repository import Gate, Repository
 
 DEMO_MODEL = RepoId("demo", "storyteller")
-_MODEL_FOLDER = Path(__file__).parent / "demo_model"
+OPEN_MODEL = RepoId("demo", "gap-filler")
+_MODELS_FOLDER = Path(__file__).parent / "demo_models"
 _CREDENTIALS = "demo_credentials.json"
 _MAIN_BRANCH = "main"
 _LARGE_ENDINGS = (".safetensors",)
@@ -75,17 +76,23 @@ def _add_user(
 
 
 def _publish(services: Services, owner: User) -> Repository:
+    """Both models; the gated one is returned."""
     services.organizations.create(DEMO_MODEL.namespace, "The demo's models", owner)
     actor = session_actor(services.users.by_id(owner.id), "")
-    repository = services.repositories.create(actor, RepoKind.MODEL, DEMO_MODEL, gate=Gate.MANUAL)
+    _push(services, actor, OPEN_MODEL, Gate.OPEN)
+    return _push(services, actor, DEMO_MODEL, Gate.MANUAL)
+
+
+def _push(services: Services, actor: Actor, repo_id: RepoId, gate: Gate) -> Repository:
+    repository = services.repositories.create(actor, RepoKind.MODEL, repo_id, gate=gate)
     header = CommitHeader("Add the demo model")
-    operations = _operations(services, repository)
-    services.commits.create(actor, repository, "main", header, operations)
+    operations = _operations(services, repository, _MODELS_FOLDER / repo_id.name)
+    services.commits.create(actor, repository, _MAIN_BRANCH, header, operations)
     return repository
 
 
-def _operations(services: Services, repository: Repository) -> Iterator[Operation]:
-    for path in sorted(_MODEL_FOLDER.iterdir()):
+def _operations(services: Services, repository: Repository, folder: Path) -> Iterator[Operation]:
+    for path in sorted(folder.iterdir()):
         content = path.read_bytes()
         if not path.name.endswith(_LARGE_ENDINGS):
             yield AddFile(path.name, content)

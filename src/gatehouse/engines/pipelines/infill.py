@@ -21,7 +21,6 @@ class InfillFormat:
     """`{prefix}text before{suffix}text after{middle}`, and what the model says at the end.
 
     Attributes:
-        space: What stands before and after the text in front of the gap, and before `middle`.
         eot: The token that ends the missing text and is shown to those who write prompts by hand.
     """
 
@@ -29,7 +28,6 @@ class InfillFormat:
     suffix: str
     middle: str
     ends: tuple[str, ...] = ()
-    space: str = ""
     eot: str | None = None
 
     @property
@@ -45,7 +43,8 @@ class InfillFormat:
 
 _FORMATS = (
     InfillFormat("▁<PRE>", "▁<SUF>", "▁<MID>", eot="▁<EOT>"),
-    InfillFormat("<PRE>", "<SUF>", "<MID>", space=" ", eot="<EOT>"),
+    # Here the spaces that people type around the marks are tokens like any other.
+    InfillFormat("<PRE>", "<SUF>", "<MID>", eot="<EOT>"),
     InfillFormat(
         "<|fim_prefix|>",
         "<|fim_suffix|>",
@@ -103,8 +102,7 @@ class Infilling:
         )
         names = self._format
         if not names.is_sentencepiece:
-            space = names.space
-            text = f"{names.prefix}{space}{before}{space}{names.suffix}{after}{space}{names.middle}"
+            text = f"{names.prefix}{before}{names.suffix}{after}{names.middle}"
             return self._leading_ids() + self._plain.encode(text)[0]
         return [
             *self._leading_ids(),
@@ -126,7 +124,7 @@ class Infilling:
             return {}
         ends = {self._ids[name]: "" for name in used.names if name in self._ids}
         if by_hand and used.eot is not None and used.eot in self._ids:
-            ends[self._ids[used.eot]] = f" {used.eot.removeprefix('▁')}"
+            ends[self._ids[used.eot]] = used.eot.replace("▁", " ")
         return ends
 
     def _leading_ids(self) -> list[int]:

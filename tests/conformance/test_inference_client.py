@@ -320,4 +320,4 @@ def test_a_private_model_runs_for_its_owner_alone(
     assert post(url, bob, body).status_code == 404
     assert post(url, alice, body).status_code == 200
     assert post(url, bob, body).status_code == 404, "nor from the cache"
-    assert httpx.post(url, json=body).status_code == 401
+    assert httpx.post(url, json=body).status_code == 404

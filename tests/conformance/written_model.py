@@ -91,8 +91,8 @@ For each call answer with a JSON object within <tool_call></tool_call> tags:
 """
 
 
-def save_written_model(folder: Path) -> Path:
-    """Write a model folder as `transformers` reads it, and return it."""
+def save_written_model(folder: Path, task: str = "text-generation") -> Path:
+    """Write a model folder as `transformers` reads it, and return it; `task` stands in its card."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = _vocabulary()
     (folder / "tokenizer.json").write_text(json.dumps(_tokenizer(vocabulary)))
@@ -100,7 +100,7 @@ def save_written_model(folder: Path) -> Path:
     for name, content in _configs(vocabulary).items():
         (folder / name).write_text(json.dumps(content))
     save_file(_weights(vocabulary), folder / "model.safetensors", {"format": "pt"})
-    (folder / "README.md").write_text("---\npipeline_tag: text-generation\n---\n# Written model\n")
+    (folder / "README.md").write_text(f"---\npipeline_tag: {task}\n---\n# Written model\n")
     return folder
 
 

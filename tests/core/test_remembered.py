@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gatehouse.core.remembered import RememberedUntilChange
+from gatehouse.core.remembered import Remembered, RememberedUntilChange
 
 
 @dataclass
@@ -66,3 +66,28 @@ def test_strangers_cannot_fill_the_memory() -> None:
     for number in range(1000):
         kept.get(number, lambda: 0)
     assert sum(kept.peek(number) is not None for number in range(1000)) <= 10
+
+
+def test_value_with_a_version_is_read_again_when_that_changes_and_not_before() -> None:
+    source, moment = Source(), [0.0]
+    kept = Remembered(lambda: source.read("a"), 2.0, lambda: moment[0], lambda: source.version)
+    assert kept.peek() is None
+    assert kept.get() == "a at 1"
+    moment[0] = 1000.0
+    assert kept.get() == kept.peek() == "a at 1"
+    source.version = 2
+    assert kept.peek() is None
+    assert kept.get() == "a at 2"
+    assert len(source.reads) == 2
+
+
+def test_value_without_a_version_is_read_again_when_it_is_old() -> None:
+    source, moment = Source(version=None), [0.0]
+    kept = Remembered(lambda: source.read("a"), 2.0, lambda: moment[0], lambda: source.version)
+    kept.get()
+    moment[0] = 2.0
+    assert kept.peek() is not None
+    moment[0] = 2.1
+    assert kept.peek() is None
+    kept.get()
+    assert len(source.reads) == 2

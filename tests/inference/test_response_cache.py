@@ -4,10 +4,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -325,6 +327,40 @@ async def test_other_requests_do_not_wait_for_the_other_worker(tmp_path: Path) -
     with anyio.fail_after(0.9):
         assert (await get(cache, runs, key="cd" * 32))[1] is CacheOutcome.MISS
     cache.close()
+
+
+async def test_new_answer_is_given_out_before_it_is_kept(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_keep = threading.Event()
+    keep = AnswerStore.keep
+
+    def keep_slowly(store: AnswerStore, *what: Any) -> None:
+        may_keep.wait(10)
+        keep(store, *what)
+
+    monkeypatch.setattr(AnswerStore, "keep", keep_slowly)
+    async with shelf.open() as cache:
+        runs, later = Runs(), []
+        with anyio.fail_after(5):
+            assert await get(cache, runs) == (b"answer 1", CacheOutcome.MISS)
+
+        async def ask_again() -> None:
+            later.append(await get(cache, runs))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_again)
+            await anyio.sleep(0.05)
+            assert later == []
+            may_keep.set()
+    assert later == [(b"answer 1", CacheOutcome.HIT)]
+    assert runs.count == 1
+
+
+async def test_what_is_being_kept_is_kept_though_the_worker_stops(shelf: Shelf) -> None:
+    async with shelf.open() as cache:
+        await get(cache, Runs())
+    assert (await get(shelf.open(), Runs()))[1] is CacheOutcome.HIT
 
 
 def test_key_tells_apart_what_must_not_be_shared() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -15,6 +16,7 @@ class Remembered(Generic[Value]):
         load: Reads the value; may block.
         max_age_seconds: How old the value may be when it is used.
         seconds: A clock that only ever grows.
+        version: As for `RememberedUntilChange`. Where it can tell, age does not matter.
     """
 
     def __init__(
@@ -22,23 +24,44 @@ class Remembered(Generic[Value]):
         load: Callable[[], Value],
         max_age_seconds: float = 2.0,
         seconds: Callable[[], float] = time.monotonic,
+        version: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._load = load
         self._max_age_seconds = max_age_seconds
         self._seconds = seconds
-        self._kept: tuple[Value, float] | None = None
+        self._version = version
+        self._kept: _Kept[Value] | None = None
 
     def get(self) -> Value:
+        now, version = self._seconds(), self._version()
         kept = self._kept
-        now = self._seconds()
-        if kept is None or now - kept[1] > self._max_age_seconds:
+        if kept is None or not self._is_good(kept, now, version):
             # Two threads may both read: harmless, and cheaper than a lock for everybody else.
-            self._kept = kept = (self._load(), now)
-        return kept[0]
+            self._kept = kept = _Kept(self._load(), now, version)
+        return kept.value
+
+    def peek(self) -> Value | None:
+        """The value, if it need not be read again; does not block."""
+        kept = self._kept
+        if kept is None or not self._is_good(kept, self._seconds(), self._version()):
+            return None
+        return kept.value
 
     def forget(self) -> None:
         """Read it anew next time: this process changed it itself."""
         self._kept = None
+
+    def _is_good(self, kept: "_Kept[Value]", now: float, version: int | None) -> bool:
+        if version is not None and kept.version is not None:
+            return version == kept.version
+        return now - kept.read_at <= self._max_age_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[Value]):
+    value: Value
+    read_at: float
+    version: int | None
 
 
 class RememberedUntilChange(Generic[Key, Value]):

@@ -1,10 +1,12 @@
 """From a repository and a revision to what a host loads. Who may run it was decided before."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gatehouse.core.remembered import RememberedUntilChange
 from gatehouse.inference.errors import ModelNotServable
 from gatehouse.inference.messages import ModelSource
 from gatehouse.inference.model_folders import ModelFile, ModelFolders
@@ -22,13 +24,28 @@ class TaskNotSupported(ModelNotServable):
 
 
 class ModelSources:
-    """Reads git, and makes the model's folder if the commit has none: call it in a thread."""
+    """Reads git, and makes the model's folder if the commit has none: call it in a thread.
 
-    def __init__(self, files: Files, infos: Infos, folders: ModelFolders) -> None:
+    Args:
+        files: What is in repositories.
+        infos: What repositories say of themselves.
+        folders: Where models are put together.
+        version: See `Database.version`.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        infos: Infos,
+        folders: ModelFolders,
+        version: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._files = files
         self._infos = infos
         self._folders = folders
         self._cached = lru_cache(_CACHED_SOURCES)(self._make)
+        # Whoever moves a branch notes it in the database, before the push is acknowledged.
+        self._found = RememberedUntilChange[tuple[Repository, str], ModelSource](version)
 
     def at(self, repository: Repository, revision: str) -> ModelSource:
         """The model as a branch, tag or commit has it now.
@@ -37,12 +54,19 @@ class ModelSources:
             RevisionNotFound: No such branch, tag or commit.
             ModelNotServable: Its task is another, or it has no weights that can be loaded.
         """
-        commit_oid = self._files.commit_oid(repository, revision)
-        key = _Key(repository, commit_oid)
-        source = self._cached(key)
+        named = (repository, revision)
+        source = self._found.get(named, lambda: self._find(*named))
         if not Path(source.folder).is_dir():  # folders are a cache too, and may be deleted
-            source = self._make(key)
+            source = self._make(_Key(repository, source.key.partition(":")[2]))
         return source
+
+    def remembered(self, repository: Repository, revision: str) -> ModelSource | None:
+        """What `at` would return, if nothing has to be read for it; does not block."""
+        source = self._found.peek((repository, revision))
+        return source if source is not None and Path(source.folder).is_dir() else None
+
+    def _find(self, repository: Repository, revision: str) -> ModelSource:
+        return self._cached(_Key(repository, self._files.commit_oid(repository, revision)))
 
     def _make(self, key: "_Key") -> ModelSource:
         repository, commit_oid = key.repository, key.commit_oid

@@ -6,13 +6,16 @@ decides nothing about who may ask: callers pass the gate before they come here, 
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
 from gatehouse.inference.answer_store import AnswerStore, CachedAnswer
@@ -57,12 +60,33 @@ class CacheScope:
 
 
 class ResponseCache:
-    """The cache as one worker uses it, over a file and its locks."""
+    """The cache as one worker uses it, over a file and its locks.
+
+    As a context manager it keeps new answers behind the back of those who wait for them; what asks
+    for the same meanwhile waits.
+    """
 
     def __init__(self, store: AnswerStore, locks: FlightLocks) -> None:
         self._store = store
         self._locks = locks
         self._running: dict[str, anyio.Event] = {}
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        self._tasks = tasks
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._tasks is not None
+        tasks, self._tasks = self._tasks, None
+        await tasks.__aexit__(kind, error, traceback)
 
     async def get_or_run(
         self, key: str, owner: str, use: CacheUse, run: Callable[[], Awaitable[CachedAnswer]]
@@ -90,18 +114,26 @@ class ResponseCache:
         self, key: str, owner: str, run: Callable[[], Awaitable[CachedAnswer]]
     ) -> tuple[CachedAnswer, CacheOutcome]:
         """Run for everybody in this worker, unless another worker just did."""
-        self._running[key] = done = anyio.Event()
-        try:
-            async with self._locks.hold(key):
-                kept = await run_sync(self._store.find, key)
-                if kept is not None:
-                    return kept, CacheOutcome.HIT
-                answer = await run()
+        async with AsyncExitStack() as turn:
+            turn.callback(self._end_turn, key)
+            self._running[key] = anyio.Event()
+            await turn.enter_async_context(self._locks.hold(key))
+            kept = await run_sync(self._store.find, key)
+            if kept is not None:
+                return kept, CacheOutcome.HIT
+            answer = await run()
+            if self._tasks is None:
                 await run_sync(self._store.keep, key, owner, answer)
-                return answer, CacheOutcome.MISS
-        finally:
-            del self._running[key]
-            done.set()
+            else:
+                self._tasks.start_soon(self._keep, turn.pop_all(), key, owner, answer)
+            return answer, CacheOutcome.MISS
+
+    def _end_turn(self, key: str) -> None:
+        self._running.pop(key).set()
+
+    async def _keep(self, turn: AsyncExitStack, key: str, owner: str, answer: CachedAnswer) -> None:
+        async with turn:
+            await run_sync(self._store.keep, key, owner, answer)
 
     def count(self) -> tuple[int, int]:
         """How many answers there are, and their bytes. Blocking."""

@@ -59,7 +59,12 @@ _API: tuple[APIRouter, ...] = (
 def create_app(services: Services) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with services.hosts, services.remote_models, services.pin_keeper:
+        async with (
+            services.response_cache,
+            services.hosts,
+            services.remote_models,
+            services.pin_keeper,
+        ):
             yield
         await run_sync(services.download_counts.flush)
         await run_sync(services.ledger.close)

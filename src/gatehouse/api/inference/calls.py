@@ -207,6 +207,9 @@ class ModelCall:
         return admitted
 
     async def _found_source(self) -> ModelSource | RemoteSource:
+        services, repository = self.services, self.repository
+        if self._source is None and services.remote_engines.is_known_to_be_without(repository):
+            self._source = services.model_sources.remembered(repository, self.revision)
         if self._source is None:
             self._source = await run_sync(self._find_source)
         return self._source
@@ -226,7 +229,7 @@ def _engine_of(source: ModelSource | RemoteSource) -> EngineName:
     return source.engine if isinstance(source, ModelSource) else EngineName.TEXT_GENERATION
 
 
-def model_call(
+async def model_call(
     request: Request,
     services: ServicesDependency,
     actor: CurrentActor,

@@ -81,7 +81,7 @@ class RemoteEngines:
         self._seal = seal
         self._clock = clock
         # Asked for with every request, and few: all of them are read together.
-        self._known = Remembered(self._read)
+        self._known = Remembered(self._read, version=database.version)
 
     def add(self, repository: Repository, server: RemoteServer, by: AuditedActor) -> None:
         """Let another server run a repository's model.
@@ -150,6 +150,11 @@ class RemoteEngines:
     def find(self, repository: Repository) -> RemoteEngine | None:
         """The repository's registration; changes by other processes are seen a little later."""
         return self._known.get().get(repository.id)
+
+    def is_known_to_be_without(self, repository: Repository) -> bool:
+        """Whether no server runs it, as far as that is known without reading; does not block."""
+        known = self._known.peek()
+        return known is not None and repository.id not in known
 
     def described(self, repository: Repository, info: RepoInfo) -> RepoInfo:
         """What a repository says of itself, and what the server that runs it adds to that."""

@@ -1,0 +1,69 @@
+"""What is remembered of models, and that it is never what was so before."""
+
+import json
+
+import pytest
+from factories import Hub, Person
+
+from gatehouse.core.clock import FakeClock
+from gatehouse.db.engine import Database
+from gatehouse.engines.remote.base import RemoteAbilities, RemoteKind
+from gatehouse.inference.remote.registrations import RemoteEngines, RemoteServer
+from gatehouse.inference.remote.sealing import Seal
+from gatehouse.repos.commits import AddFile
+from gatehouse.repos.repository import Repository
+
+FILES = {"config.json": json.dumps({"architectures": ["LlamaForCausalLM"]}).encode()}
+NO_WEIGHTS = {"model.safetensors": b"\x02\0\0\0\0\0\0\0{}"}
+
+
+@pytest.fixture
+def olivia(hub: Hub) -> Person:
+    return hub.make_user("olivia")
+
+
+@pytest.fixture
+def model(hub: Hub, olivia: Person) -> Repository:
+    return hub.make_repo(olivia, "model", files=FILES, large_files=NO_WEIGHTS)
+
+
+def test_source_is_remembered_until_its_branch_moves(
+    hub: Hub, olivia: Person, model: Repository
+) -> None:
+    sources = hub.services.model_sources
+    assert sources.remembered(model, "main") is None
+    first = sources.at(model, "main")
+    assert sources.remembered(model, "main") == first
+    commit_oid = hub.commit(olivia, model, [AddFile("README.md", b"# New\n")])
+    assert sources.remembered(model, "main") is None
+    assert sources.at(model, "main").key == f"{model.storage_id}:{commit_oid}"
+
+
+def test_folder_that_was_deleted_is_made_anew(hub: Hub, model: Repository) -> None:
+    sources = hub.services.model_sources
+    source = sources.at(model, "main")
+    hub.services.model_folders.remove(model.storage_id)
+    assert sources.remembered(model, "main") is None
+    assert sources.at(model, "main") == source
+    assert sources.remembered(model, "main") == source
+
+
+def test_server_that_another_process_registered_is_known_at_once(
+    hub: Hub, olivia: Person, model: Repository
+) -> None:
+    engines = hub.services.remote_engines
+    assert not engines.is_known_to_be_without(model)
+    assert engines.find(model) is None
+    assert engines.is_known_to_be_without(model)
+    elsewhere = Database(hub.settings.resolved_database_url())
+    server = RemoteServer(
+        url="http://127.0.0.1:9/v1",
+        kind=RemoteKind.OPENAI,
+        model_name="m",
+        context_length=100,
+        abilities=RemoteAbilities(),
+    )
+    RemoteEngines(elsewhere, Seal(b"x" * 32), FakeClock()).add(model, server, olivia.actor)
+    elsewhere.dispose()
+    assert not engines.is_known_to_be_without(model)
+    assert engines.find(model) is not None

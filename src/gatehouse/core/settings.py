@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     )
     default_model: str | None = Field(
         None,
-        description="Repository id of the model that answers routes that name none, as `/generate`.",
+        description="Repository id of the model that answers routes that name none: `/generate`.",
     )
     anonymous_requests_per_hour: int = Field(
         60, ge=0, description="Inference requests without a token."

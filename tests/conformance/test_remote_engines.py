@@ -12,8 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from client_process import ClientProcess, python_process
-from conftest import NewProcess
+from client_process import ClientProcess, NewProcess, python_process
 from hub_server import HubServer, Person, free_port
 from served_model import ServedModel, push_model
 from written_model import ANSWER, CONTEXT_LENGTH, COUNTED

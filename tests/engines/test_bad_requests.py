@@ -53,6 +53,7 @@ def test_any_seed_of_64_bits_is_taken(llama: TextGenerationEngine, seed: int) ->
         {"min_p": 1.0},
         {"repetition_penalty": 1e30},
         {"repetition_penalty": 1e-30},
+        {"repetition_penalty": 5e-324},
         {"min_length": 2**40},
         {"frequency_penalty": 2.0, "presence_penalty": -2.0},
     ],
@@ -71,6 +72,15 @@ def test_extreme_sampling_gives_tokens_or_one_failure(
                 ends[output.request_id] = output
     assert ends.keys() == {1, 2}
     assert ends[2].failure is None
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-30, 1e30])
+def test_penalties_beyond_float32_are_the_largest_there_are(
+    llama: TextGenerationEngine, penalty: float
+) -> None:
+    sampling = SamplingParams(repetition_penalty=penalty)
+    (answer,) = run(llama, [ask("the cat", 4, sampling=sampling)])
+    assert answer.ids
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**31, 2**62])

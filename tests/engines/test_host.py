@@ -63,6 +63,8 @@ class CountingEngine:
         assert isinstance(request.prompt, TextPrompt)
         if request.prompt.text == "refuse":
             raise RequestRefused(RefusalKind.VALIDATION, "no")
+        if request.prompt.text == "half":
+            raise RequestRefused(RefusalKind.TEMPLATE, "no \ud800")
         if request.prompt.text == "raise":
             raise ZeroDivisionError
         if request.prompt.text == "hang":
@@ -72,6 +74,8 @@ class CountingEngine:
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         assert isinstance(prompt, TextPrompt)
+        if prompt.text == "half":
+            return TokenizedPrompt((), "\ud800")
         return TokenizedPrompt((PromptToken(7, prompt.text, 0, len(prompt.text)),), prompt.text)
 
     def cancel(self, request_id: int) -> None:
@@ -214,6 +218,17 @@ def test_prompt_is_tokenized_while_others_run(connect: Connect) -> None:
     assert isinstance(answer, Tokenized)
     assert answer.request_id == 1
     assert answer.prompt.tokens == (PromptToken(7, "hello", 0, 5),)
+
+
+@pytest.mark.parametrize("message", [Generate(1, ask("half")), Tokenize(1, TextPrompt("half"))])
+def test_words_that_no_message_can_hold_are_answered_too(
+    connect: Connect, message: WorkerToHost
+) -> None:
+    worker = connect()
+    worker.send(message)
+    refused = worker.receive()
+    assert isinstance(refused, Refused)
+    assert refused.request_id == 1
 
 
 def test_vectors_come_back_whole_or_not_at_all(connect: Connect) -> None:

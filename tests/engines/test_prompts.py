@@ -19,6 +19,7 @@ from gatehouse.engines.base import (
     TextPrompt,
     TokensPrompt,
 )
+from gatehouse.engines.pipelines import prompts
 from gatehouse.engines.pipelines.prompts import PromptReader
 
 TEMPLATE = (
@@ -259,6 +260,22 @@ def test_rendered_conversation_has_a_size() -> None:
     reader = PromptReader(chat_tokenizer("{{ 'x' * 1000000 }}"), 128)
     with pytest.raises(RequestRefused, match="must have less than 127 tokens"):
         reader.encode(user("hi"))
+
+
+def test_conversation_that_cannot_fit_is_not_even_rendered() -> None:
+    reader = PromptReader(chat_tokenizer("{{ raise_exception('rendered') }}"), 8)
+    long = "<s>" * 1000
+    for prompt in (user(long), ChatPrompt(user("hi").messages, tools=({"about": [long]},))):
+        with pytest.raises(RequestRefused, match="must have less than 7 tokens"):
+            reader.encode(prompt)
+
+
+def test_number_of_tokens_that_are_shown_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "MAX_SHOWN_TOKENS", 4)
+    reader = PromptReader(make_tokenizer(adds_bos=True), 4096)
+    assert len(reader.tokenize(TextPrompt("the cat")).tokens) <= 4
+    with pytest.raises(RequestRefused, match="at most 4 tokens are shown"):
+        reader.tokenize(TextPrompt("the cat " * 10))
 
 
 CODELLAMA = {"▁<PRE>": False, "▁<SUF>": False, "▁<MID>": False, "▁<EOT>": False}

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ _PROMPT_THREADS = 2
 # A worker that does not take a step's tokens for this long is stuck: it must not hold up the
 # others.
 _SEND_TIMEOUT_SECONDS = 5
+_SWITCH_SECONDS = 0.0002
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +69,13 @@ class WorkerConnection:
 
     def send(self, message: HostToWorker) -> None:
         """Send, or hang up if the worker does not take it: its reading thread then cleans up."""
+        self.send_frame(encode_frame(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """`send` for a message that was encoded before."""
         with self._send_lock:
             try:
-                self._socket.sendall(encode_frame(message))
+                self._socket.sendall(frame)
             except OSError:
                 self.hang_up()
 
@@ -202,10 +208,15 @@ class Host:
         self._wake.set()
 
     def _answer(self, number: int, prompt: TokenizedPrompt) -> None:
-        owner = self._forget(number)
-        if owner is not None:
-            connection, request_id = owner
-            connection.send(Tokenized(request_id, prompt))
+        with self._lock:
+            owner = self._owners.get(number)
+        if owner is None:
+            return
+        connection, request_id = owner
+        frame = encode_frame(Tokenized(request_id, prompt))
+        # Only now: what cannot be sent is refused, and whoever is forgotten hears nothing more.
+        self._forget(number)
+        connection.send_frame(frame)
 
     def _give_up_on(self, overdue: list[int]) -> None:
         """Tell those whose prompts hang; the threads that read them cannot be stopped."""
@@ -222,7 +233,9 @@ class Host:
         owner = self._forget(number)
         if owner is not None:
             connection, request_id = owner
-            connection.send(Refused(request_id, kind, sentence))
+            # A template may raise half of a surrogate pair, which no message can hold.
+            sendable = sentence.encode(errors="replace").decode()
+            connection.send(Refused(request_id, kind, sendable))
 
     def _cancel(self, connection: WorkerConnection, request_id: int) -> None:
         with self._lock:
@@ -310,6 +323,8 @@ def run_host(order: ForkHost, control: socket.socket) -> int:
         return 1
     Host(engine, listen(order.socket_path), on_crash=lambda: os._exit(70)).start()
     end_when_silent()
+    # Every operation of a step waits so long for the interpreter while a prompt is read.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     control.send(ready)
     while control.recv(_READ_BYTES):
         _log.warning("The supervisor sent something; hosts expect nothing.")

@@ -19,6 +19,8 @@ from gatehouse.engines.grammars.constraint import Constraint
 # Below this a temperature only makes float32 overflow: the likeliest token has all the probability
 # already.
 _LOWEST_TEMPERATURE = 1e-5
+# Beyond these a penalty has no more effect, and float32 overflows.
+_LOWEST_PENALTY, _HIGHEST_PENALTY = 1e-5, 1e5
 _LOWEST_LOGPROB = -9999.0
 
 
@@ -223,8 +225,11 @@ def _forward(model: Any, state: DecodingState) -> Any:
 
 def _overrides(sampling: SamplingParams) -> dict[str, Any]:
     """What the caller said; `generate` takes the rest from the model's generation config."""
+    penalty = sampling.repetition_penalty
+    if penalty is not None:
+        penalty = min(max(penalty, _LOWEST_PENALTY), _HIGHEST_PENALTY)
     given: dict[str, Any] = {
-        "repetition_penalty": sampling.repetition_penalty,
+        "repetition_penalty": penalty,
         "min_length": sampling.min_length,
     }
     if sampling.do_sample:

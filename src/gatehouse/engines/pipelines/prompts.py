@@ -21,6 +21,8 @@ from gatehouse.engines.pipelines.infill import Infilling
 # No vocabulary in use has longer tokens. Megabytes of text that cannot fit are not read at all:
 # that takes long enough for a few callers to keep a host from everybody else.
 MAX_CHARACTERS_PER_TOKEN = 128
+# Tokens that are shown one by one: each is an object here, in the hub and in the answer.
+MAX_SHOWN_TOKENS = 65_536
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -52,7 +54,7 @@ class PromptReader:
                 ids = self.infilling.encode(prompt)
             case ChatPrompt():
                 # The template writes the special tokens itself.
-                text = self._fitting(self.chat.render(prompt))
+                text = self._rendered(prompt)
                 ids, _ = self.chat.plain.encode(text)
         if not ids:
             raise refuse_invalid("`inputs` has no tokens for this model")
@@ -61,7 +63,7 @@ class PromptReader:
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         """Tokens of a prompt with their places in its text. Raises as `encode` does."""
         if isinstance(prompt, ChatPrompt):
-            text = self._fitting(self.chat.render(prompt))
+            text = self._rendered(prompt)
             ids, places = self.chat.plain.encode(text)
             text = self.chat.plain.shown(text)
         elif isinstance(prompt, TextPrompt):
@@ -70,11 +72,20 @@ class PromptReader:
             ids, places = encoded.input_ids, encoded.offset_mapping
         else:
             raise refuse_invalid("only text and conversations can be tokenized")
+        if len(ids) > MAX_SHOWN_TOKENS:
+            raise refuse_invalid(
+                f"at most {MAX_SHOWN_TOKENS} tokens are shown. Given: {len(ids)} `inputs` tokens"
+            )
         tokens = tuple(
             PromptToken(token_id, self._tokenizer.convert_ids_to_tokens(token_id), start, stop)
             for token_id, (start, stop) in zip(ids, places, strict=True)
         )
         return TokenizedPrompt(tokens, text)
+
+    def _rendered(self, prompt: ChatPrompt) -> str:
+        """The conversation as text, which is not written at all if it cannot fit."""
+        self._refuse_longer(_num_characters([prompt.messages, prompt.tools]))
+        return self._fitting(self.chat.render(prompt))
 
     def _encode_text(self, prompt: TextPrompt) -> list[int]:
         text = prompt.text
@@ -92,12 +103,15 @@ class PromptReader:
         return list(ids)
 
     def _fitting(self, text: str) -> str:
-        if len(text) <= self._context_length * MAX_CHARACTERS_PER_TOKEN:
-            return checked_text(text)
-        raise refuse_invalid(
-            f"`inputs` must have less than {self._context_length - 1} tokens. "
-            f"Given: at least {len(text) // MAX_CHARACTERS_PER_TOKEN}"
-        )
+        self._refuse_longer(len(text))
+        return checked_text(text)
+
+    def _refuse_longer(self, num_characters: int) -> None:
+        if num_characters > self._context_length * MAX_CHARACTERS_PER_TOKEN:
+            raise refuse_invalid(
+                f"`inputs` must have less than {self._context_length - 1} tokens. "
+                f"Given: at least {num_characters // MAX_CHARACTERS_PER_TOKEN}"
+            )
 
 
 def allowed_new_tokens(
@@ -146,6 +160,17 @@ def checked_text(text: str) -> str:
     if _HALF_PAIR.search(text):
         raise refuse_invalid("`inputs` holds half of a surrogate pair")
     return text
+
+
+def _num_characters(value: Any) -> int:
+    """Of all texts in a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return 0
+    return sum(map(_num_characters, value))
 
 
 def refuse_invalid(sentence: str) -> RequestRefused:

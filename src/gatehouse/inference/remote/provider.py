@@ -64,7 +64,7 @@ class RemoteModels:
         self._limits = limits or RemoteLimits()
         self._note = note or _log
         self._client: httpx.AsyncClient | None = None
-        self._slots: dict[str, Slots] = {}
+        self._slots: dict[tuple[str, str, int], Slots] = {}
         self._under_way = UnderWay()
 
     async def __aenter__(self) -> Self:
@@ -100,7 +100,8 @@ class RemoteModels:
         if claim.caller and not self._under_way.enter(claim.caller, call, claim.num_concurrent):
             raise TooManyAtOnce(claim.num_concurrent)
         try:
-            slots = self._slots.setdefault(source.key, Slots(source.num_concurrent))
+            place = (source.url, source.model_name, source.num_concurrent)
+            slots = self._slots.setdefault(place, Slots(source.num_concurrent))
             yield HeldRemote(source, connection, slots, self._limits, self._note)
         finally:
             if claim.caller:

@@ -54,6 +54,7 @@ class RemoteSource:
             has_chat_template=can_chat,
             eos_token_ids=(),
             dtype="",
+            # No server tells; nobody would register one for a model that a processor can run well.
             device="gpu",
             num_parameters=0,
             chat=CHAT_TRAITS if can_chat else None,

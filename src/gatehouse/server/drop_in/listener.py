@@ -30,7 +30,7 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TOO_MANY = ConnectRefused("503 Service Unavailable", "Too many connections. Try again.")
 _NO_HUB = ConnectRefused("502 Bad Gateway", "The hub does not answer.")
 _BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-_CHUNK_BYTES = 64 * 1024
+_CHUNK_BYTES = 256 * 1024
 _LAST_SECONDS = 1.0
 _RENEWED_AFTER_SECONDS = 24 * 3600.0
 # It left, or says nothing.

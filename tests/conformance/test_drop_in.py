@@ -128,6 +128,21 @@ def test_an_older_inference_client_streams_a_plain_model_id(
     assert "".join(pieces) == COUNTED
 
 
+def test_the_inference_api_client_of_text_generation_runs_a_plain_model_id(
+    new_machine: NewMachine, reader: Person, model: ServedModel
+) -> None:
+    machine = new_machine("text-generation", reader.read_token)
+    opening = "import os\nfrom text_generation import InferenceAPIClient"
+    process = python_process(machine, opening, "hub-0.36")
+    text = process.ask(
+        "client = InferenceAPIClient(name, token=os.environ['HF_TOKEN'], timeout=60)\n"
+        "return client.generate('One').generated_text",
+        name=model.name,
+    )
+    process.close()
+    assert text == COUNTED
+
+
 @pytest.mark.parametrize("endpoint", ["the hub's own", "the public one"])
 def test_hf_downloads_a_plain_model_id(
     new_machine: NewMachine, model: ServedModel, endpoint: str, tmp_path: Path

@@ -105,7 +105,7 @@ def test_inference_client_chats_with_a_plain_model_id(
         import json, sys
         from huggingface_hub import InferenceClient
         client = InferenceClient(model=sys.argv[1])
-        answer = client.chat_completion([{"role": "user", "content": "Hello"}])
+        answer = client.chat_completion([{"role": "user", "content": "Hello"}], temperature=0)
         print(json.dumps(answer.choices[0].message.content))
         """,
         model.name,

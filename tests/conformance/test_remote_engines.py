@@ -119,7 +119,7 @@ return [output.generated_text, output.details.finish_reason]
 def test_conversations_go_through(client: ClientProcess, model: ServedModel) -> None:
     program = """
 messages = [{"role": "user", "content": "Hello"}]
-answer = openai_of(url).chat.completions.create(model="x", messages=messages)
+answer = openai_of(url).chat.completions.create(model="x", messages=messages, temperature=0)
 return [answer.choices[0].message.content, answer.choices[0].finish_reason, answer.usage]
 """
     text, reason, usage = client.ask(program, url=model.url)
@@ -131,7 +131,8 @@ return [answer.choices[0].message.content, answer.choices[0].finish_reason, answ
 def test_conversations_are_streamed(client: ClientProcess, model: ServedModel) -> None:
     program = """
 messages = [{"role": "user", "content": "Hello"}]
-stream = openai_of(url).chat.completions.create(model="x", messages=messages, stream=True)
+options = {"model": "x", "messages": messages, "temperature": 0, "stream": True}
+stream = openai_of(url).chat.completions.create(**options)
 return [chunk.choices[0].delta.content for chunk in stream]
 """
     pieces = client.ask(program, url=model.url)

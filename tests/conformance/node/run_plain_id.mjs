@@ -7,5 +7,6 @@ const { generated_text: text } = await client.textGeneration({ model, inputs: 'O
 const answer = await client.chatCompletion({
   model,
   messages: [{ role: 'user', content: 'Hello' }],
+  temperature: 0,
 })
 console.log(JSON.stringify({ text, chat: answer.choices[0].message.content }))

@@ -21,7 +21,7 @@ class RemoteEngineInvalid(Invalid):
     """What an administrator gave cannot be registered."""
 
 
-class KeyUnreadable(Invalid):
+class KeyUnreadable(Unavailable):
     """The stored key was made with another data folder's secret, or changed."""
 
     def __init__(self, name: str) -> None:

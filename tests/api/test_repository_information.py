@@ -47,6 +47,14 @@ def test_expand_sends_only_what_was_asked(hub: Hub, olivia: Person, query: str) 
     assert set(hub.client.get(f"{_API}?{query}").json()) == {"_id", "id", "sha", "gated"}
 
 
+def test_half_characters_in_a_configuration_break_no_list(hub: Hub, olivia: Person) -> None:
+    half = b'{"model_type": "\\ud800", "architectures": ["\\udfff"], "eos_token": "\\ud800"}'
+    hub.make_repo(olivia, "half", files={"config.json": half, "tokenizer_config.json": half})
+    for path in ("/api/models/olivia/half", "/api/models?full=true&config=true", "/olivia/half"):
+        assert hub.client.get(path).status_code == 200, path
+    assert hub.client.get("/api/models/olivia/half").json()["config"]["model_type"] == "?"
+
+
 def test_a_tree_lists_a_folder_or_all_of_it(hub: Hub, olivia: Person) -> None:
     def paths(address: str) -> list[str]:
         return [item["path"] for item in hub.client.get(f"{_API}/tree/main{address}").json()]

@@ -233,9 +233,7 @@ class Host:
         owner = self._forget(number)
         if owner is not None:
             connection, request_id = owner
-            # A template may raise half of a surrogate pair, which no message can hold.
-            sendable = sentence.encode(errors="replace").decode()
-            connection.send(Refused(request_id, kind, sendable))
+            connection.send(Refused(request_id, kind, _sendable(sentence)))
 
     def _cancel(self, connection: WorkerConnection, request_id: int) -> None:
         with self._lock:
@@ -293,6 +291,11 @@ class Host:
             connection.send(Embedded(request_id, output.embeddings))
 
 
+def _sendable(sentence: str) -> str:
+    """Without halves of surrogate pairs: repositories have them, and no message can."""
+    return sentence.encode(errors="replace").decode()
+
+
 def listen(path: str) -> socket.socket:
     """A Unix socket at `path`, for this user only."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -314,7 +317,7 @@ def run_host(order: ForkHost, control: socket.socket) -> int:
         engine = find_engine(EngineName(order.engine))(Path(order.folder))
         ready = msgspec.msgpack.encode(HostReady(engine.describe(), engine.memory_bytes()))
     except ModelNotLoadable as error:
-        control.send(msgspec.msgpack.encode(HostFailed(error.message)))
+        control.send(msgspec.msgpack.encode(HostFailed(_sendable(error.message))))
         return 1
     except Exception as error:  # noqa: BLE001 - outermost: libraries raise anything
         _log.exception("Loading failed.")

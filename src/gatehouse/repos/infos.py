@@ -15,6 +15,7 @@ from gatehouse.repos.repository import Repository
 
 _MAX_CARD_BYTES = 1024 * 1024
 _MAX_CONFIG_BYTES = 1024 * 1024
+_ESCAPE = b"\\u"
 _CACHED_INFOS = 2_000
 
 # Endings of the class names in `config.json`'s `architectures`, longest first, and the task they
@@ -107,6 +108,10 @@ class Infos:
             return None
         try:
             value = json.loads(data)
+            if _ESCAPE in data:
+                # Halves of surrogate pairs would make every answer that they are in impossible.
+                whole = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+                value = json.loads(whole)
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None

@@ -15,7 +15,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from gatehouse.inference.answer_store import AnswerStore, CachedAnswer
+from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.answer_store import AnswerStore
 from gatehouse.inference.flight_locks import FlightLocks
 from gatehouse.inference.response_cache import (
     CacheOutcome,
@@ -270,7 +271,7 @@ OTHER_WORKER = """
 import sys, time
 from pathlib import Path
 import anyio
-from gatehouse.inference.answer_store import CachedAnswer
+from gatehouse.inference.answer_file import CachedAnswer
 from gatehouse.inference.response_cache import CacheUse, open_response_cache
 
 async def run():

@@ -15,51 +15,26 @@ from typing import TypeVar
 
 import msgspec
 
+from gatehouse.inference.answer_file import (
+    CLOCK_SLACK_SECONDS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TOUCH_SECONDS,
+    CachedAnswer,
+    decode_answer,
+    inode,
+    is_current,
+)
+from gatehouse.inference.answer_reader import AnswerReader
 from gatehouse.observability.logging import logger
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE answers (
-    key TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    answer BLOB NOT NULL,
-    num_bytes INTEGER NOT NULL,
-    stored_at REAL NOT NULL,
-    last_used REAL NOT NULL
-);
-CREATE INDEX by_owner ON answers (owner, last_used, num_bytes);
-CREATE INDEX by_use ON answers (last_used, num_bytes);
-CREATE INDEX by_age ON answers (stored_at);
-"""
 _ENTRY_OVERHEAD_BYTES = 512
 _OWNER_SHARE = 4
 _BUSY_SECONDS = 2.0
-# An entry's last use is written down only this often: reading is then reading.
-_TOUCH_SECONDS = 60.0
-# Clocks of a machine that was set back must not make entries immortal.
-_CLOCK_SLACK_SECONDS = 60.0
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 
-
-class CachedAnswer(msgspec.Struct, frozen=True, array_like=True):
-    """A whole answer. It holds nothing about who asked.
-
-    Attributes:
-        body: As it goes over the wire.
-        num_characters: Of the input, where it is one text.
-    """
-
-    body: bytes
-    num_characters: int | None
-    num_prompt_tokens: int
-    num_generated_tokens: int
-    content_type: str = "application/json"
-
-
-Result = TypeVar("Result")
-
-_decoder = msgspec.msgpack.Decoder(CachedAnswer)
 _encoder = msgspec.msgpack.Encoder()
+Result = TypeVar("Result")
 
 
 class AnswerStore:
@@ -89,6 +64,10 @@ class AnswerStore:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
+
+    def reader(self) -> AnswerReader:
+        """For the event loop: what can be found without waiting."""
+        return AnswerReader(self._path, self._max_age_seconds, self._clock)
 
     def find(self, key: str) -> CachedAnswer | None:
         """The kept answer, or None. Trouble with the file is as good as none."""
@@ -121,11 +100,11 @@ class AnswerStore:
             return None
         answer, stored_at, last_used = row
         now = self._clock()
-        if not -_CLOCK_SLACK_SECONDS <= now - stored_at <= self._max_age_seconds:
+        if not is_current(stored_at, now, self._max_age_seconds):
             return None
-        if now - last_used > _TOUCH_SECONDS:
+        if now - last_used > TOUCH_SECONDS:
             connection.execute("UPDATE answers SET last_used = ? WHERE key = ?", (now, key))
-        return _decoder.decode(answer)
+        return decode_answer(answer)
 
     def _keep(self, connection: sqlite3.Connection, key: str, who: str, data: bytes) -> None:
         num_bytes = len(data) + _ENTRY_OVERHEAD_BYTES
@@ -136,7 +115,7 @@ class AnswerStore:
         if num_bytes <= share:
             row = (key, who, data, num_bytes, now, now)
             connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
-        oldest, newest = now - self._max_age_seconds, now + _CLOCK_SLACK_SECONDS
+        oldest, newest = now - self._max_age_seconds, now + CLOCK_SLACK_SECONDS
         connection.execute(
             "DELETE FROM answers WHERE stored_at < ? OR stored_at > ?", (oldest, newest)
         )
@@ -159,13 +138,13 @@ class AnswerStore:
 
     def _connect(self) -> sqlite3.Connection:
         """The connection to the file that is there now; another worker may have begun it anew."""
-        if self._connection is not None and _inode(self._path) != self._inode:
+        if self._connection is not None and inode(self._path) != self._inode:
             self._disconnect()
         if self._connection is None:
             # For this user's eyes: answers of private models are in it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = _open(self._path)
-            self._inode = _inode(self._path)
+            self._inode = inode(self._path)
         return self._connection
 
     def _recover(self, error: Exception) -> None:
@@ -191,10 +170,10 @@ def _open(path: Path) -> sqlite3.Connection:
         # A power cut may cost what is in it, and nothing else depends on it.
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA journal_size_limit = 16777216")
-        if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
+        if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             connection.executescript(
                 "BEGIN IMMEDIATE; DROP TABLE IF EXISTS answers;"
-                f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+                f"{SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
     except sqlite3.Error:
         connection.close()
@@ -229,10 +208,3 @@ def _shrink(
         num_bytes -= size
         num_entries -= 1
     connection.executemany("DELETE FROM answers WHERE key = ?", gone)
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0

@@ -18,7 +18,9 @@ import msgspec
 from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
-from gatehouse.inference.answer_store import AnswerStore, CachedAnswer
+from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.answer_reader import Undecided
+from gatehouse.inference.answer_store import AnswerStore
 from gatehouse.inference.flight_locks import FlightLocks
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -68,6 +70,7 @@ class ResponseCache:
 
     def __init__(self, store: AnswerStore, locks: FlightLocks) -> None:
         self._store = store
+        self._reader = store.reader()
         self._locks = locks
         self._running: dict[str, anyio.Event] = {}
         self._tasks: TaskGroup | None = None
@@ -102,7 +105,7 @@ class ResponseCache:
                 await run_sync(self._store.keep, key, owner, answer)
             return answer, CacheOutcome.BYPASS
         while True:
-            kept = await run_sync(self._store.find, key)
+            kept = await self._find(key)
             if kept is not None:
                 return kept, CacheOutcome.HIT
             other = self._running.get(key)
@@ -118,7 +121,7 @@ class ResponseCache:
             turn.callback(self._end_turn, key)
             self._running[key] = anyio.Event()
             await turn.enter_async_context(self._locks.hold(key))
-            kept = await run_sync(self._store.find, key)
+            kept = await self._find(key)
             if kept is not None:
                 return kept, CacheOutcome.HIT
             answer = await run()
@@ -127,6 +130,12 @@ class ResponseCache:
             else:
                 self._tasks.start_soon(self._keep, turn.pop_all(), key, owner, answer)
             return answer, CacheOutcome.MISS
+
+    async def _find(self, key: str) -> CachedAnswer | None:
+        try:
+            return self._reader.find(key)
+        except Undecided:
+            return await run_sync(self._store.find, key)
 
     def _end_turn(self, key: str) -> None:
         self._running.pop(key).set()
@@ -140,6 +149,7 @@ class ResponseCache:
         return self._store.count()
 
     def close(self) -> None:
+        self._reader.close()
         self._store.close()
         self._locks.close()
 

@@ -151,6 +151,11 @@ def test_revisions_that_are_none_are_not_found(house: Hub, path: str, revision: 
     assert send(house, spelled, body).status_code == 404
 
 
+@pytest.mark.parametrize("rest", ["", "/info", "/health"])
+def test_questions_about_no_revision_are_not_found(house: Hub, rest: str) -> None:
+    assert house.client.get(f"{MODEL}@none{rest}").status_code == 404
+
+
 @pytest.mark.parametrize("path", [path for path in SURFACES if path != "/generate"])
 def test_no_spelling_of_a_pro_model_lets_a_free_user_in(
     house: Hub, mallory: Person, path: str

@@ -11,7 +11,7 @@ from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.paths import MODEL, model_paths
 from gatehouse.api.inference.refusals import InferenceRoute
-from gatehouse.core.errors import GatehouseError
+from gatehouse.core.errors import GatehouseError, NotFound
 from gatehouse.inference.admission import TooLargeForPlan
 from gatehouse.inference.errors import ModelLoading, ModelTooLarge
 from gatehouse.inference.parameters import MAX_BATCH, MAX_BEST_OF, MAX_STOP_SEQUENCES
@@ -88,6 +88,8 @@ async def answer_health(call: ModelCall) -> Response:
     """Whether the model runs, or would if it were asked to; does not load it."""
     try:
         state = await _state(call)
+    except NotFound:  # a revision that is none says nothing about the model's health
+        raise
     except GatehouseError:
         state = "error"
     if state in ("Loaded", "Loadable"):

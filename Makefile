@@ -8,7 +8,7 @@ OLD_CLIENTS := .venv/clients/hub-0.23/installed .venv/clients/hub-0.36/installed
 # A file's tests share servers and models; the order is the one that tests/conftest.py gives.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install install-tests programs demo test fast conform fmt lint types check
+.PHONY: install install-tests programs demo test fast conform soak fmt lint types check
 
 ## Gatehouse in .venv. Running it again costs nothing until its dependencies change.
 install: .venv/installed
@@ -52,6 +52,10 @@ fast: .venv/installed-tests
 ## The stock clients alone.
 conform: install-tests
 	$(BIN)/pytest $(SPREAD) -m 'conformance or browser' --durations 15
+
+## Twenty minutes of callers who leave and hosts that are killed; no part of `make test`.
+soak: .venv/installed-tests
+	PYTHONPATH=tests $(BIN)/python tests/soak/soak.py
 
 fmt: .venv/installed-tests
 	$(BIN)/ruff check --fix --quiet

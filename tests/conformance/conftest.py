@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from client_process import ClientProcess, NewProcess
+from client_process import NewProcess, Processes
 from hub_server import HubServer, Person
 from served_model import ServedModel, push_model
 from stock_client import StockClient
@@ -65,16 +65,11 @@ def model(server: HubServer, written_folder: Path) -> ServedModel:
 def new_process(
     server: HubServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NewProcess]:
-    """Starts a process of a client on a machine of its own; it ends with the session."""
-    processes: list[ClientProcess] = []
+    """Starts a process of a client; it ends with the session. See `Processes.start`."""
 
-    def start(
-        make: Callable[..., ClientProcess], token: str | None, *arguments: str, **variables: str
-    ) -> ClientProcess:
-        machine = StockClient(server, tmp_path_factory.mktemp("machine"), token, variables)
-        processes.append(make(machine, *arguments))
-        return processes[-1]
+    def make_machine(token: str | None, variables: dict[str, str]) -> StockClient:
+        return StockClient(server, tmp_path_factory.mktemp("machine"), token, variables)
 
-    yield start
-    for process in processes:
-        process.close()
+    processes = Processes(make_machine)
+    yield processes.start
+    processes.close()

@@ -3,7 +3,8 @@
 The engine is another server, so that a test can say when it breaks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -15,55 +16,75 @@ from served_model import ServedModel, push_model
 OPENING = """
 import os
 from huggingface_hub import InferenceClient
-client = InferenceClient(model=os.environ["MODEL"], token=os.environ["HF_TOKEN"])
+
+def client_of(url):
+    return InferenceClient(model=url, token=os.environ["HF_TOKEN"])
 """
 TEXT_GENERATION_OPENING = """
 import os
 from text_generation import Client
-headers = {"Authorization": f"Bearer {os.environ['HF_TOKEN']}"}
-client = Client(os.environ["MODEL"], headers=headers, timeout=60)
+
+def client_of(url):
+    headers = {"Authorization": f"Bearer {os.environ['HF_TOKEN']}"}
+    return Client(url, headers=headers, timeout=60)
 """
 OPENAI_OPENING = """
 import os
 from openai import OpenAI
-base_url = os.environ["MODEL"] + "/v1"
-client = OpenAI(base_url=base_url, api_key=os.environ["HF_TOKEN"], max_retries=0)
+
+def client_of(url):
+    return OpenAI(base_url=f"{url}/v1", api_key=os.environ["HF_TOKEN"], max_retries=0)
 """
 NODE_OPENING = """
 const client = new inference.InferenceClient(process.env.HF_TOKEN)
-const endpointUrl = process.env.MODEL
 const read = async (stream) => { for await (const event of stream) void event }
-return { client, endpointUrl, read }
+return { client, read }
 """
 HUB_PROGRAMS = (
-    "return client.text_generation(prompt)",
-    "return list(client.text_generation(prompt, stream=True))",
+    "return client_of(url).text_generation(prompt)",
+    # A client that nobody holds closes its streams.
+    "client = client_of(url)\nreturn list(client.text_generation(prompt, stream=True))",
 )
-# How each is started, and the programs that ask for a whole answer and for a stream.
+
+
+@dataclass(frozen=True)
+class Client:
+    """How one is started, and how it asks for a whole answer and for a stream."""
+
+    opening: str
+    packages: str | None
+    programs: tuple[str, str]
+    make: Callable[..., object] = python_process
+
+
 CLIENTS = {
-    "2.4": (python_process, OPENING, None, *HUB_PROGRAMS),
-    "0.36": (python_process, OPENING, "hub-0.36", *HUB_PROGRAMS),
-    "0.23": (python_process, OPENING, "hub-0.23", *HUB_PROGRAMS),
-    "text-generation": (
-        python_process,
+    "2.4": Client(OPENING, None, HUB_PROGRAMS),
+    "0.36": Client(OPENING, "hub-0.36", HUB_PROGRAMS),
+    "0.23": Client(OPENING, "hub-0.23", HUB_PROGRAMS),
+    "text-generation": Client(
         TEXT_GENERATION_OPENING,
         "hub-0.36",
-        "return client.generate(prompt)",
-        "return list(client.generate_stream(prompt))",
+        (
+            "return client_of(url).generate(prompt)",
+            "return list(client_of(url).generate_stream(prompt))",
+        ),
     ),
-    "openai": (
-        python_process,
+    "openai": Client(
         OPENAI_OPENING,
         None,
-        "return client.completions.create(model='any', prompt=prompt)",
-        "return list(client.completions.create(model='any', prompt=prompt, stream=True))",
+        (
+            "return client_of(url).completions.create(model='any', prompt=prompt)",
+            "return list(client_of(url).completions.create(model='', prompt=prompt, stream=True))",
+        ),
     ),
-    "js": (
-        node_process,
+    "js": Client(
         NODE_OPENING,
         None,
-        "return await client.textGeneration({ endpointUrl, inputs: prompt })",
-        "return await read(client.textGenerationStream({ endpointUrl, inputs: prompt }))",
+        (
+            "return await client.textGeneration({ endpointUrl: url, inputs: prompt })",
+            "return await read(client.textGenerationStream({ endpointUrl: url, inputs: prompt }))",
+        ),
+        node_process,
     ),
 }
 TGI_ERRORS = {"full": "OverloadedError", "breaks": "IncompleteGenerationError"}
@@ -105,25 +126,21 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(
-    family: str, new_process: NewProcess, server: HubServer, fragile: ServedModel
-) -> ClientProcess:
-    make, opening, packages, *_ = CLIENTS[family]
+def client(family: str, new_process: NewProcess, server: HubServer) -> ClientProcess:
     token = server.person("carol", "--plan", "pro").read_token
-    arguments = [opening] if make is node_process else [opening, packages]
-    return new_process(make, token, *arguments, MODEL=fragile.url)
+    known = CLIENTS[family]
+    return new_process(known.make, token, known.opening, known.packages)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("prompt", ["full", "breaks"])
 def test_what_goes_wrong_raises_the_typed_error(
-    client: ClientProcess, family: str, prompt: str, stream: bool
+    client: ClientProcess, family: str, fragile: ServedModel, prompt: str, stream: bool
 ) -> None:
-    program = CLIENTS[family][-1 if stream else -2]
-    assert isinstance(program, str)
-    client.ask(program, prompt="fine")
+    program = CLIENTS[family].programs[stream]
+    client.ask(program, prompt="fine", url=fragile.url)
     with pytest.raises(ClientError) as caught:
-        client.ask(program, prompt=prompt)
+        client.ask(program, prompt=prompt, url=fragile.url)
     error = caught.value
     if family == "js":
         assert error.name == "InferenceClientProviderApiError"

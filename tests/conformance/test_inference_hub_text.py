@@ -10,6 +10,7 @@ from written_model import CONTEXT_LENGTH, COUNTED
 
 OPENING = """
 import inspect, os
+import huggingface_hub
 from huggingface_hub import InferenceClient
 
 parameters = inspect.signature(InferenceClient.text_generation).parameters
@@ -17,8 +18,8 @@ STOP = "stop" if "stop" in parameters else "stop_sequences"
 
 def client_of(model, **options):
     # From 0.28 on some calls ask which provider it is, even with an address.
-    if os.environ["PROVIDER"]:
-        options["provider"] = os.environ["PROVIDER"]
+    if not huggingface_hub.__version__.startswith("0.23."):
+        options["provider"] = "hf-inference"
     return InferenceClient(model=model, token=os.environ["HF_TOKEN"], **options)
 """
 VERSIONS = {"2.4": None, "0.36": "hub-0.36", "0.23": "hub-0.23"}
@@ -32,9 +33,7 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def client(version: str, new_process: NewProcess, server: HubServer) -> ClientProcess:
     token = server.person("carol", "--plan", "pro").read_token
-    provider = "" if version == "0.23" else "hf-inference"
-    packages = VERSIONS[version]
-    return new_process(python_process, token, OPENING, packages, PROVIDER=provider)
+    return new_process(python_process, token, OPENING, VERSIONS[version])
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,13 @@ from written_model import save_written_model
 OPENING = """
 import os
 from huggingface_hub import InferenceClient
-client = InferenceClient(model=os.environ["MODEL"], token=os.environ["HF_TOKEN"])
+
+def client_of(url):
+    return InferenceClient(model=url, token=os.environ["HF_TOKEN"])
 """
 NODE_OPENING = """
 const client = new inference.InferenceClient(process.env.HF_TOKEN)
-return { client, endpointUrl: process.env.MODEL }
+return { client }
 """
 VERSIONS = {"2.4": None, "0.36": "hub-0.36", "0.23": "hub-0.23"}
 SENTENCES = ["One two", "The sky", "One two"]
@@ -30,16 +32,13 @@ def embedder(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Ser
 
 
 @pytest.fixture(params=VERSIONS)
-def client(
-    request: pytest.FixtureRequest, new_process: NewProcess, carol: Person, embedder: ServedModel
-) -> ClientProcess:
-    packages = VERSIONS[request.param]
-    return new_process(python_process, carol.read_token, OPENING, packages, MODEL=embedder.url)
+def client(request: pytest.FixtureRequest, new_process: NewProcess, carol: Person) -> ClientProcess:
+    return new_process(python_process, carol.read_token, OPENING, VERSIONS[request.param])
 
 
 @pytest.fixture
-def js(new_process: NewProcess, carol: Person, embedder: ServedModel) -> ClientProcess:
-    return new_process(node_process, carol.read_token, NODE_OPENING, MODEL=embedder.url)
+def js(new_process: NewProcess, carol: Person) -> ClientProcess:
+    return new_process(node_process, carol.read_token, NODE_OPENING)
 
 
 @pytest.mark.parametrize("base", ["root", "model"])
@@ -64,22 +63,22 @@ def test_openais_vectors_come_as_bytes_unless_asked_otherwise(
     assert math.hypot(*short.data[0].embedding) == pytest.approx(1, abs=1e-3)
 
 
-def test_sentences_are_compared(client: ClientProcess) -> None:
-    program = "return client.sentence_similarity(first, other_sentences=others)"
-    same, other = client.ask(program, first="One two", others=["One two", "The sky"])
+def test_sentences_are_compared(client: ClientProcess, embedder: ServedModel) -> None:
+    program = "return client_of(url).sentence_similarity('One two', other_sentences=others)"
+    same, other = client.ask(program, url=embedder.url, others=["One two", "The sky"])
     assert same == pytest.approx(1, abs=1e-4)
     assert other < 0.99
 
 
 @pytest.mark.parametrize("client", ["2.4"], indirect=True)
-def test_features_fit_into_one_array(client: ClientProcess) -> None:
-    program = "return [list(client.feature_extraction(text).shape) for text in texts]"
-    one, several = client.ask(program, texts=["One two", SENTENCES])
+def test_features_fit_into_one_array(client: ClientProcess, embedder: ServedModel) -> None:
+    program = "return [list(client_of(url).feature_extraction(text).shape) for text in texts]"
+    one, several = client.ask(program, url=embedder.url, texts=["One two", SENTENCES])
     assert several[0] == len(SENTENCES)
     assert one[-1] == several[-1]
 
 
-def test_node_extracts_and_compares(js: ClientProcess) -> None:
+def test_node_extracts_and_compares(js: ClientProcess, embedder: ServedModel) -> None:
     program = """
     const source_sentence = 'One two'
     const sentences = ['One two', 'The sky']
@@ -88,7 +87,7 @@ def test_node_extracts_and_compares(js: ClientProcess) -> None:
       await client.sentenceSimilarity({ endpointUrl, inputs: { source_sentence, sentences } }),
     ]
     """
-    features, [same, other] = js.ask(program)
+    features, [same, other] = js.ask(program, endpointUrl=embedder.url)
     assert features
     assert same == pytest.approx(1, abs=1e-4)
     assert other < 0.99

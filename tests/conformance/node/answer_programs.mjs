@@ -1,7 +1,6 @@
 // Runs programs in one process of a client, one after the other; see ../python/answer_programs.py.
 //
-// usage: node answer_programs.mjs OPENING
-// OPENING is a program that returns the names that all others find.
+// An opening is a program that returns the names that the others find.
 import * as readline from 'node:readline'
 import * as inference from '@huggingface/inference'
 
@@ -26,12 +25,17 @@ function described(error) {
   }
 }
 
-const shared = await run(process.argv[2], { inference })
+const opened = new Map()
+async function namesOf(opening) {
+  if (!opened.has(opening)) opened.set(opening, await run(opening, { inference }))
+  return opened.get(opening)
+}
+
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const asked = JSON.parse(line)
   let outcome
   try {
-    outcome = { value: await run(asked.program, { ...shared, ...asked.given }) }
+    outcome = { value: await run(asked.program, { ...await namesOf(asked.opening), ...asked.given }) }
   } catch (error) {
     outcome = { error: described(error) }
   }

@@ -1,20 +1,24 @@
 """Runs programs in one process of a client, one after the other: its imports take longest.
 
-The first argument is run once. Then each line of input is JSON, a `program` and what it is `given`;
-each line of output is what the program returned, or the error that it raised.
+Each line of input is JSON: an `opening`, which is run once, a `program` that finds the opening's
+names, and what it is `given`. Each line of output is what the program returned, or its error.
 """
 
 import json
 import sys
 from typing import Any
 
-_NAMES: dict[str, Any] = {}
+_NAMES: dict[str, dict[str, Any]] = {}
 
 
-def _run(program: str, given: dict[str, Any]) -> Any:
+def _run(opening: str, program: str, given: dict[str, Any]) -> Any:
+    if opening not in _NAMES:
+        names: dict[str, Any] = {}
+        exec(opening, names)
+        _NAMES[opening] = names
     body = "\n".join(f"    {line}" for line in program.splitlines())
-    exec(f"def program({', '.join(given)}):\n{body}", _NAMES)
-    return _NAMES["program"](**given)
+    exec(f"def program({', '.join(given)}):\n{body}", _NAMES[opening])
+    return _NAMES[opening]["program"](**given)
 
 
 def _plain(value: Any) -> Any:
@@ -35,11 +39,10 @@ def _described(error: Exception) -> dict[str, Any]:
 def main() -> None:
     # What clients print must not come between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    exec(sys.argv[1], _NAMES)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            outcome = {"value": _run(asked["program"], asked["given"])}
+            outcome = {"value": _run(**asked)}
         except Exception as error:  # noqa: BLE001 - it is the test that judges it
             outcome = {"error": _described(error)}
         print(json.dumps(outcome, default=_plain), file=answers, flush=True)

@@ -19,7 +19,7 @@ from gatehouse.api.hub import (
     uploads,
     usage,
 )
-from gatehouse.api.inference.router import router as inference_router
+from gatehouse.api.inference import router as inference
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
 from gatehouse.engines.process import follow_parent
@@ -37,6 +37,7 @@ from gatehouse.web.static_files import PageFiles
 
 # The first route that matches answers, so names that could be an account come last.
 _API: tuple[APIRouter, ...] = (
+    inference.busiest,
     health.router,
     oauth.router,
     identity.router,
@@ -47,7 +48,7 @@ _API: tuple[APIRouter, ...] = (
     xet_tokens.router,
     xet.router,
     xet_downloads.router,
-    inference_router,
+    inference.router,
     later.router,
     lfs.router,
     git.router,

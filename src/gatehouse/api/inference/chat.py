@@ -23,6 +23,7 @@ from gatehouse.inference.answer_file import CachedAnswer
 from gatehouse.inference.chat import ChatJob, parse_chat
 
 router = APIRouter(route_class=InferenceRoute)
+busiest = APIRouter(route_class=InferenceRoute)
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -99,4 +100,4 @@ def _stream(call: ModelCall, body: dict[str, Any], job: ChatJob) -> Response:
 for _path in model_paths("/v1/chat/completions"):
     router.add_api_route(_path, chat_completions, methods=["POST"], include_in_schema=False)
 for _path in root_paths("/v1/chat/completions"):
-    router.add_api_route(_path, root_chat_completions, methods=["POST"], include_in_schema=False)
+    busiest.add_api_route(_path, root_chat_completions, methods=["POST"], include_in_schema=False)

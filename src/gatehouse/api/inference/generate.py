@@ -33,6 +33,7 @@ from gatehouse.inference.parameters import (
 from gatehouse.inference.tasks import TEXT_GENERATION
 
 router = APIRouter(route_class=InferenceRoute)
+busiest = APIRouter(route_class=InferenceRoute)
 
 _SERVERLESS_NEW_TOKENS = 20
 _GENERATE_NEW_TOKENS = 100
@@ -164,7 +165,7 @@ def _cached_parts(job: TextGenerationJob) -> Any:
     return (parts, job.return_full_text, job.with_details)
 
 
-router.add_api_route("/models/{namespace:name}/{name:name}", run_model, methods=["POST"])
+busiest.add_api_route("/models/{namespace:name}/{name:name}", run_model, methods=["POST"])
 for _path in model_paths(""):
     router.add_api_route(_path, run_model, methods=["POST"], include_in_schema=False)
 for _path in model_paths("/generate"):

@@ -18,6 +18,12 @@ from gatehouse.api.inference import (
     tokenize,
 )
 
+# To be tried before all other routes of the hub: matching one takes 4 microseconds, and about thirty
+# would be tried before these. No other route has their addresses.
+busiest = APIRouter()
+busiest.include_router(generate.busiest)
+busiest.include_router(chat.busiest)
+
 router = APIRouter()
 for _part in (
     generate,

@@ -50,7 +50,9 @@ class WorkerSession:
             async with self.channel, anyio.create_task_group() as tasks:
                 async for message in self.channel.receive_all():
                     if isinstance(message, Acquire):
-                        tasks.start_soon(self._acquire, message)
+                        # Known before its task runs: the release may lie in the same packet.
+                        self._waiting[message.ticket] = scope = anyio.CancelScope()
+                        tasks.start_soon(self._acquire, message, scope)
                     elif isinstance(message, Release):
                         self._release(message)
                     elif isinstance(message, Pin):
@@ -62,9 +64,8 @@ class WorkerSession:
             for ticket in [*self._held, *self._counted]:
                 self._let_go(ticket)
 
-    async def _acquire(self, wish: Acquire) -> None:
-        with anyio.CancelScope() as scope:
-            self._waiting[wish.ticket] = scope
+    async def _acquire(self, wish: Acquire, scope: anyio.CancelScope) -> None:
+        with scope:
             try:
                 answer = await self._answer_to(wish)
             finally:

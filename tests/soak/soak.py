@@ -180,16 +180,28 @@ def _body(prompt: str, length: int) -> dict[str, object]:
 
 def find_hosts(server: HubServer) -> list[psutil.Process]:
     """Model hosts: processes that the fork server forked."""
-    family = server.processes()
-    forkers = [each for each in family if "gatehouse.engines.fork_server" in each.cmdline()]
+    forkers = [each for each in server.processes() if _is_of_fork_server(each)]
     return [each for each in forkers if each.parent() in forkers]
+
+
+def _is_of_fork_server(process: psutil.Process) -> bool:
+    try:
+        return "gatehouse.engines.fork_server" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False  # it was killed a moment ago
 
 
 def observe(server: HubServer, seconds: float) -> Sample:
     hosts = find_hosts(server)
     lasting = [each for each in server.processes() if each not in hosts]
-    memory = sum(each.memory_info().rss for each in lasting)
-    return Sample(seconds, memory / 2**20, sum(each.num_fds() for each in lasting))
+    memory, num_files = 0, 0
+    for process in lasting:
+        try:
+            memory += process.memory_info().rss
+            num_files += process.num_fds()
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            continue  # a host that was killed and is not collected yet
+    return Sample(seconds, memory / 2**20, num_files)
 
 
 def judge(tally: Tally, server: HubServer) -> list[str]:
@@ -201,9 +213,8 @@ def judge(tally: Tally, server: HubServer) -> list[str]:
     last = observe(server, 0)
     if last.memory_mib - warm.memory_mib > _MEMORY_GROWTH_MIB:
         faults.append(f"memory grew from {warm.memory_mib:.0f} to {last.memory_mib:.0f} MiB")
-    first = tally.samples[0]
-    if last.num_files - first.num_files > _FILE_GROWTH:
-        faults.append(f"open files grew from {first.num_files} to {last.num_files}")
+    if last.num_files - warm.num_files > _FILE_GROWTH:
+        faults.append(f"open files grew from {warm.num_files} to {last.num_files}")
     if find_hosts(server):
         faults.append("an idle host was not unloaded: a lease was lost")
     return faults

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from anyio.abc import SocketStream
 
 from benchmarks.inference.null_engine import NullEngine
 from gatehouse.engines.host import Host, listen
 from gatehouse.engines.messages import ForkHost, HostReady
+from gatehouse.inference import local_socket
 from gatehouse.inference.channel import Channel
 from gatehouse.inference.host_processes import HostListener
 from gatehouse.inference.leases import Leases
+from gatehouse.inference.local_socket import LocalSocket
 from gatehouse.inference.messages import SupervisorToWorker, WorkerToSupervisor
 from gatehouse.inference.worker_session import Callers, WorkerSession
 
@@ -50,14 +51,13 @@ async def serve(socket_path: str) -> None:
     leases.use(ThreadHosts(leases))
     callers = Callers()
 
-    async def serve_worker(stream: SocketStream) -> None:
+    async def serve_worker(stream: LocalSocket) -> None:
         channel: Channel[SupervisorToWorker, WorkerToSupervisor]
         channel = Channel(stream, WorkerToSupervisor)
         await WorkerSession(leases, channel, callers).serve()
 
-    listener = await anyio.create_unix_listener(socket_path, mode=0o600)
-    async with listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, serve_worker)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(local_socket.serve, socket_path, serve_worker)
         await anyio.wait_readable(sys.stdin.fileno())
         tasks.cancel_scope.cancel()
 

@@ -1,11 +1,11 @@
 """One host's socket with a host that says what is written."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import anyio
-import anyio.abc
 import pytest
 
 from gatehouse.engines.base import (
@@ -25,6 +25,7 @@ from gatehouse.engines.messages import HostToWorker, Stepped
 from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import GenerationFailed, HostLost
 from gatehouse.inference.host_connection import HostConnection
+from gatehouse.inference.local_socket import LocalSocket
 from gatehouse.observability.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
@@ -45,8 +46,8 @@ def step(number: int, *, last: int | None = None) -> SequenceOutput:
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[HostConnection, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    ours.setblocking(False)
-    stream = await anyio.abc.UNIXSocketStream.from_socket(ours)
+    loop = asyncio.get_running_loop()
+    _, stream = await loop.create_unix_connection(LocalSocket, sock=ours)
     connection = HostConnection(Channel(stream, HostToWorker), Metrics().sequences("m"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(connection.listen)

@@ -1,4 +1,4 @@
-"""Typed messages over an anyio byte stream, in the frames that hosts speak."""
+"""Typed messages over a local socket, in the frames that hosts speak."""
 
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -6,23 +6,20 @@ from typing import Any, Generic, Self, TypeVar
 
 import anyio
 import msgspec
-from anyio.abc import ByteStream
 
 from gatehouse.engines.framing import FrameReader, encode_frame
+from gatehouse.inference.local_socket import LocalSocket
 
 Sent = TypeVar("Sent", bound=msgspec.Struct)
 Received = TypeVar("Received", bound=msgspec.Struct)
-
-_READ_BYTES = 65536
 
 
 class Channel(Generic[Sent, Received]):
     """A stream of messages each way. Any task may send; one task receives."""
 
-    def __init__(self, stream: ByteStream, received_type: Any) -> None:
+    def __init__(self, stream: LocalSocket, received_type: Any) -> None:
         self._stream = stream
         self._reader: FrameReader[Received] = FrameReader(received_type)
-        self._sending = anyio.Lock()
 
     async def send(self, message: Sent) -> None:
         """Send one message.
@@ -30,9 +27,7 @@ class Channel(Generic[Sent, Received]):
         Raises:
             anyio.BrokenResourceError: The other side has gone.
         """
-        frame = encode_frame(message)
-        async with self._sending:
-            await self._stream.send(frame)
+        await self._stream.send(encode_frame(message))
 
     async def receive_all(self) -> AsyncIterator[Received]:
         """Messages until the other side goes.
@@ -42,8 +37,8 @@ class Channel(Generic[Sent, Received]):
         """
         while True:
             try:
-                data = await self._stream.receive(_READ_BYTES)
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                data = await self._stream.receive()
+            except anyio.EndOfStream:
                 return
             for message in self._reader.feed(data):
                 yield message
@@ -57,4 +52,4 @@ class Channel(Generic[Sent, Received]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stream.aclose()
+        self._stream.close()

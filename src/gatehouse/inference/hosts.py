@@ -26,6 +26,7 @@ from gatehouse.inference.errors import (
     TooManyAtOnce,
 )
 from gatehouse.inference.host_connection import HeldHost, HostChannel, HostConnection
+from gatehouse.inference.local_socket import connect
 from gatehouse.inference.messages import (
     NOBODY,
     Acquire,
@@ -171,7 +172,7 @@ class ModelHosts:
             if connection is not None and connection.is_open:
                 return connection
             try:
-                stream = await anyio.connect_unix(path)
+                stream = await connect(path)
             except OSError:
                 raise HostLost from None
             channel: HostChannel = Channel(stream, HostToWorker)

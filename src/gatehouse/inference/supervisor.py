@@ -12,11 +12,12 @@ import sys
 
 import anyio
 import msgspec
-from anyio.abc import SocketStream
 
+from gatehouse.inference import local_socket
 from gatehouse.inference.channel import Channel
 from gatehouse.inference.host_processes import ForkedHosts
 from gatehouse.inference.leases import Leases
+from gatehouse.inference.local_socket import LocalSocket
 from gatehouse.inference.messages import WorkerToSupervisor
 from gatehouse.inference.worker_session import Callers, WorkerSession
 
@@ -48,7 +49,7 @@ async def serve(options: SupervisorOptions) -> None:
     )
     callers = Callers()
 
-    async def serve_worker(stream: SocketStream) -> None:
+    async def serve_worker(stream: LocalSocket) -> None:
         channel = Channel(stream, WorkerToSupervisor)  # type: ignore[var-annotated]
         try:
             await WorkerSession(leases, channel, callers).serve()
@@ -60,8 +61,7 @@ async def serve(options: SupervisorOptions) -> None:
         leases.use(hosts)
         tasks.start_soon(hosts.run)
         tasks.start_soon(_look_after, leases)
-        async with await anyio.create_unix_listener(options.socket_path, mode=0o600) as listener:
-            await listener.serve(serve_worker)
+        await local_socket.serve(options.socket_path, serve_worker)
 
 
 async def _look_after(leases: Leases) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
-from anyio.abc import TaskGroup, UNIXSocketStream
+from anyio.abc import TaskGroup
 
 from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import SupervisorAbsent
+from gatehouse.inference.local_socket import LocalSocket, connect
 from gatehouse.inference.messages import (
     Declined,
     Granted,
@@ -109,11 +110,11 @@ class SupervisorLink:
                 self._tasks.start_soon(self._listen, self._line)
             return self._line
 
-    async def _patiently_connect(self) -> UNIXSocketStream:
+    async def _patiently_connect(self) -> LocalSocket:
         deadline = anyio.current_time() + _CONNECT_SECONDS
         while True:
             try:
-                return await anyio.connect_unix(self._path)
+                return await connect(self._path)
             except OSError:
                 if anyio.current_time() >= deadline:
                     raise SupervisorAbsent from None

@@ -18,7 +18,7 @@ from gatehouse.api.inference import (
     tokenize,
 )
 
-# To be tried before all other routes of the hub: matching one takes 4 microseconds, and about thirty
+# To be tried before all other routes of the hub: matching one takes 4 microseconds, and some thirty
 # would be tried before these. No other route has their addresses.
 busiest = APIRouter()
 busiest.include_router(generate.busiest)

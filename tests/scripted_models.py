@@ -1,11 +1,14 @@
 """A model that says what a test wrote down, in the pieces that the test chose."""
 
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gatehouse.engines.base import (
     ChatTraits,
+    EmbeddingRequest,
+    Embeddings,
     Finish,
     FinishReason,
     GeneratedToken,
@@ -21,7 +24,7 @@ from gatehouse.engines.base import (
 )
 from gatehouse.inference.errors import GenerationFailed
 from gatehouse.inference.generation import Target, TextGeneration
-from gatehouse.inference.messages import NOBODY, Claim, ModelSource
+from gatehouse.inference.lifecycle.messages import NOBODY, Claim, ModelSource
 from gatehouse.inference.meter import Meter
 
 NUM_PROMPT_TOKENS = 7
@@ -97,6 +100,10 @@ class ScriptedModel:
             finish = Finish(self.reason, len(texts)) if place == len(texts) - 1 else None
             yield SequenceOutput(1, (GeneratedToken(token, piece, top),), start, finish)
             start = None
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        vectors = tuple(struct.pack("<2f", len(text), 1.0) for text in request.texts)
+        return Embeddings(vectors, tuple(len(text) for text in request.texts))
 
     async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         assert isinstance(prompt, TextPrompt)

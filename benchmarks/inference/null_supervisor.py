@@ -14,13 +14,13 @@ import anyio
 from benchmarks.inference.null_engine import NullEngine
 from gatehouse.engines.host import Host, listen
 from gatehouse.engines.messages import ForkHost, HostReady
-from gatehouse.inference import local_socket
-from gatehouse.inference.channel import Channel
-from gatehouse.inference.host_processes import HostListener
-from gatehouse.inference.leases import Leases
-from gatehouse.inference.local_socket import LocalSocket
-from gatehouse.inference.messages import SupervisorToWorker, WorkerToSupervisor
-from gatehouse.inference.worker_session import Callers, WorkerSession
+from gatehouse.inference.lifecycle import local_socket
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.host_processes import HostListener
+from gatehouse.inference.lifecycle.leases import Leases
+from gatehouse.inference.lifecycle.local_socket import LocalSocket
+from gatehouse.inference.lifecycle.messages import SupervisorToWorker, WorkerToSupervisor
+from gatehouse.inference.lifecycle.worker_session import Callers, WorkerSession
 
 _ROOMY_BYTES = 10**12
 _IDLE_SECONDS = 3600.0

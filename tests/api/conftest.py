@@ -9,8 +9,8 @@ import pytest
 from factories import Hub, Person
 from starlette.testclient import TestClient
 
-from gatehouse.inference.launch import SupervisorProcess
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.launch import SupervisorProcess
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.repository import Gate
 

@@ -13,8 +13,8 @@ import pytest
 from factories import Hub, Person
 from starlette.testclient import TestClient
 
-from gatehouse.inference.launch import SupervisorProcess
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.launch import SupervisorProcess
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 
 CURL = {"user-agent": "curl/8.5.0"}
 _numbers = itertools.count(1)

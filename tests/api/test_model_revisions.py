@@ -11,8 +11,8 @@ import pytest
 from factories import Hub, Person
 from starlette.testclient import TestClient
 
-from gatehouse.inference.launch import SupervisorProcess
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.launch import SupervisorProcess
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 from gatehouse.repos.commits import AddLargeFile, CommitHeader
 from gatehouse.repos.repository import Gate
 

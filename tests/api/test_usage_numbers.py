@@ -11,7 +11,7 @@ from factories import Hub, Person
 from gatehouse.identity.actors import Plan
 from gatehouse.identity.permissions import TokenRole
 from gatehouse.identity.plans import PlanName
-from gatehouse.inference.usage import Figures
+from gatehouse.inference.plans.usage import Figures
 from gatehouse.observability.audit import OPERATOR
 
 pytestmark = pytest.mark.usefixtures("olga")

@@ -2,7 +2,7 @@ from datetime import date
 
 from factories import Hub
 
-from gatehouse.inference.usage import Figures, UsageKey
+from gatehouse.inference.plans.usage import Figures, UsageKey
 
 
 def test_everybody_sees_their_own_use_only(hub: Hub) -> None:

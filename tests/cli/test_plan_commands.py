@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from gatehouse.cli.main import app
 from gatehouse.identity.actors import ANONYMOUS
 from gatehouse.identity.plans import PlanName, Plans
-from gatehouse.inference.usage import Figures, UsageKey
+from gatehouse.inference.plans.usage import Figures, UsageKey
 
 
 def run(hub: Hub, *arguments: str) -> Result:

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gatehouse.inference.launch import SupervisorProcess
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.launch import SupervisorProcess
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 
 # The makers of tiny models are shared with the tests of the engines.
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))

@@ -11,7 +11,9 @@ from gatehouse.db.engine import Database
 from gatehouse.identity.actors import ANONYMOUS, Actor, Plan
 from gatehouse.identity.plans import PlanName
 from gatehouse.identity.rate_limits import RateLimited
-from gatehouse.inference.admission import (
+from gatehouse.inference.errors import HostLost, ModelLoading
+from gatehouse.inference.meter import Meter
+from gatehouse.inference.plans.admission import (
     Admission,
     AnonymousRefused,
     Caller,
@@ -20,8 +22,6 @@ from gatehouse.inference.admission import (
     TooLargeForPlan,
     billed_organization,
 )
-from gatehouse.inference.errors import HostLost, ModelLoading
-from gatehouse.inference.meter import Meter
 from gatehouse.observability.audit import OPERATOR
 from gatehouse.repos.repository import Repository
 from gatehouse.server.services import build_services

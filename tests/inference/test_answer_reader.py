@@ -6,7 +6,7 @@ import pytest
 
 from gatehouse.inference.answer_file import CachedAnswer
 from gatehouse.inference.answer_reader import AnswerReader, Undecided
-from gatehouse.inference.answer_store import AnswerStore
+from gatehouse.inference.cache.answer_store import AnswerStore
 
 KEY = "ab" * 32
 ANSWER = CachedAnswer(b"text", 1, 2, 3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatehouse.inference.cache_sizes import cache_bytes
+from gatehouse.inference.lifecycle.cache_sizes import cache_bytes
 
 LLAMA = {
     "hidden_size": 64,

@@ -1,6 +1,6 @@
 """Callers over all workers: what each has under way, and how often it is refused."""
 
-from gatehouse.inference.callers import RefusalPace, UnderWay
+from gatehouse.inference.lifecycle.callers import RefusalPace, UnderWay
 
 
 def test_calls_are_counted_and_leases_of_one_call_are_one() -> None:

@@ -14,8 +14,8 @@ from gatehouse.engines.base import ToolMarkup
 from gatehouse.inference.chat import ChatCompletions, parse_chat
 from gatehouse.inference.errors import GenerationRefused
 from gatehouse.inference.generation import Target, TextGeneration
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.messages import ModelSource
 from gatehouse.inference.meter import Meter
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ from gatehouse.inference.completions.jobs import parse_completion
 from gatehouse.inference.completions.logprobs import LegacyLogprobs
 from gatehouse.inference.errors import SuffixNotSupported
 from gatehouse.inference.generation import Target, TextGeneration
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.messages import ModelSource
 from gatehouse.inference.meter import Meter
 
 pytestmark = pytest.mark.anyio

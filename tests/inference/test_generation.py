@@ -16,8 +16,8 @@ from gatehouse.inference.errors import (
     ValidationFailed,
 )
 from gatehouse.inference.generation import Target, TextGeneration
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.messages import ModelSource
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
 

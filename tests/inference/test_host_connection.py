@@ -22,10 +22,10 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.framing import encode_frame
 from gatehouse.engines.messages import HostToWorker, Stepped
-from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import GenerationFailed, HostLost
-from gatehouse.inference.host_connection import HostConnection
-from gatehouse.inference.local_socket import LocalSocket
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.host_connection import HostConnection
+from gatehouse.inference.lifecycle.local_socket import LocalSocket
 from gatehouse.observability.metrics import Metrics
 
 pytestmark = pytest.mark.anyio

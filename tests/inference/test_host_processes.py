@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from gatehouse.engines.messages import HostFailed, HostReady
-from gatehouse.inference.host_processes import ForkedHosts, HostEnded
+from gatehouse.inference.lifecycle.host_processes import ForkedHosts, HostEnded
 
 pytestmark = pytest.mark.anyio
 

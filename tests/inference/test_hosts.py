@@ -24,11 +24,11 @@ from gatehouse.inference.errors import (
     SupervisorAbsent,
     TooManyAtOnce,
 )
-from gatehouse.inference.host_connection import HeldHost
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.launch import SupervisorProcess
-from gatehouse.inference.messages import Claim, ModelSource
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.host_connection import HeldHost
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.launch import SupervisorProcess
+from gatehouse.inference.lifecycle.messages import Claim, ModelSource
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -216,7 +216,7 @@ async def test_pinned_models_are_loaded_by_a_supervisor_that_was_started_anew(
 async def test_without_a_supervisor_the_answer_is_clear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatehouse.inference.supervisor_link._CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("gatehouse.inference.lifecycle.supervisor_link._CONNECT_SECONDS", 0.1)
     async with ModelHosts(tmp_path / "nobody.sock") as hosts:
         with pytest.raises(SupervisorAbsent):
             async with hosts.hold(source(tmp_path), LONG):
@@ -228,8 +228,8 @@ def test_everything_dies_with_the_process_that_started_it(tiny_llama: Path) -> N
         path = Path(folder) / "supervisor.sock"
         program = f"""
 import os, sys, time
-from gatehouse.inference.launch import SupervisorProcess
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.launch import SupervisorProcess
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 process = SupervisorProcess(SupervisorOptions({str(path)!r}, 10**9, 600.0, 1))
 print(process.pid, flush=True)
 time.sleep(300)
@@ -255,7 +255,7 @@ time.sleep(300)
 
 def test_the_hub_side_imports_no_torch() -> None:
     program = (
-        "import sys, gatehouse.inference.hosts, gatehouse.inference.launch;"
+        "import sys, gatehouse.inference.lifecycle.hosts, gatehouse.inference.lifecycle.launch;"
         "sys.exit(bool({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -7,10 +7,10 @@ import pytest
 
 from gatehouse.engines.base import ModelDescription
 from gatehouse.engines.messages import ForkHost, HostFailed, HostReady
-from gatehouse.inference.host_processes import HostEnded
-from gatehouse.inference.leases import Leases
-from gatehouse.inference.messages import Declined, DeclineReason, ModelSource
-from gatehouse.inference.placement import Placement, load_limit_seconds, needed_bytes
+from gatehouse.inference.lifecycle.host_processes import HostEnded
+from gatehouse.inference.lifecycle.leases import Leases
+from gatehouse.inference.lifecycle.messages import Declined, DeclineReason, ModelSource
+from gatehouse.inference.lifecycle.placement import Placement, load_limit_seconds, needed_bytes
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import pytest
 from factories import Hub
 
 from gatehouse.identity.counters import Change
-from gatehouse.inference.ledger import Ledger
-from gatehouse.inference.usage import Figures, Usage, UsageKey
+from gatehouse.inference.plans.ledger import Ledger
+from gatehouse.inference.plans.usage import Figures, Usage, UsageKey
 
 KEY = UsageKey(date(2026, 1, 2), user_id=1, token_id=2, organization_id=0, repository_id=3)
 ONE = Figures(num_requests=1, num_generated_tokens=10, seconds=0.5)

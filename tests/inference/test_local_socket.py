@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import anyio
 import pytest
 
-from gatehouse.inference.local_socket import LocalSocket, connect, serve
+from gatehouse.inference.lifecycle.local_socket import LocalSocket, connect, serve
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from gatehouse.inference.mailbox import Mailbox
+from gatehouse.inference.lifecycle.mailbox import Mailbox
 
 pytestmark = pytest.mark.anyio
 

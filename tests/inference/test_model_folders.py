@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatehouse.inference.errors import ModelNotServable
-from gatehouse.inference.model_folders import ModelFile, ModelFolders
+from gatehouse.inference.lifecycle.model_folders import ModelFile, ModelFolders
 
 COMMIT = "a" * 40
 

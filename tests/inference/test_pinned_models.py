@@ -8,9 +8,9 @@ import pytest
 from factories import Hub, Person
 
 from gatehouse.inference.errors import SupervisorAbsent
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
-from gatehouse.inference.pin_keeper import PinKeeper
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.messages import ModelSource
+from gatehouse.inference.lifecycle.pin_keeper import PinKeeper
 from gatehouse.observability.audit import OPERATOR, AuditTrail
 from gatehouse.repos.commits import AddFile
 from gatehouse.repos.repository import Repository

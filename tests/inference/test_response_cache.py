@@ -16,9 +16,9 @@ import anyio.lowlevel
 import pytest
 
 from gatehouse.inference.answer_file import CachedAnswer
-from gatehouse.inference.answer_store import AnswerStore
-from gatehouse.inference.flight_locks import FlightLocks
-from gatehouse.inference.response_cache import (
+from gatehouse.inference.cache.answer_store import AnswerStore
+from gatehouse.inference.cache.flight_locks import FlightLocks
+from gatehouse.inference.cache.response_cache import (
     CacheOutcome,
     CacheScope,
     CacheUse,
@@ -272,7 +272,7 @@ import sys, time
 from pathlib import Path
 import anyio
 from gatehouse.inference.answer_file import CachedAnswer
-from gatehouse.inference.response_cache import CacheUse, open_response_cache
+from gatehouse.inference.cache.response_cache import CacheUse, open_response_cache
 
 async def run():
     print("running", flush=True)

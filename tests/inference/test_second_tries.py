@@ -11,7 +11,7 @@ import pytest
 
 from gatehouse.engines.base import SequenceOutput
 from gatehouse.inference.errors import HostLost
-from gatehouse.inference.second_tries import SecondTries
+from gatehouse.inference.lifecycle.second_tries import SecondTries
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +111,7 @@ async def test_caller_that_leaves_in_its_turn_passes_it_on() -> None:
 
 
 async def test_turns_that_take_too_long_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatehouse.inference.second_tries._LONGEST_TURN_SECONDS", 0.05)
+    monkeypatch.setattr("gatehouse.inference.lifecycle.second_tries._LONGEST_TURN_SECONDS", 0.05)
     tries = SecondTries()
     attempts = []
 

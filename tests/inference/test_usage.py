@@ -4,7 +4,7 @@ from factories import Hub
 
 from gatehouse.core.ids import RepoId
 from gatehouse.identity.permissions import TokenRole
-from gatehouse.inference.usage import Figures, UsageKey
+from gatehouse.inference.plans.usage import Figures, UsageKey
 
 MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
 

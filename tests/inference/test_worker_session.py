@@ -9,9 +9,9 @@ import pytest
 
 from gatehouse.engines.base import ModelDescription
 from gatehouse.engines.messages import ForkHost, HostReady
-from gatehouse.inference.channel import Channel
-from gatehouse.inference.leases import Leases
-from gatehouse.inference.messages import (
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.leases import Leases
+from gatehouse.inference.lifecycle.messages import (
     Acquire,
     Granted,
     ModelSource,
@@ -19,7 +19,7 @@ from gatehouse.inference.messages import (
     SupervisorToWorker,
     WorkerToSupervisor,
 )
-from gatehouse.inference.worker_session import Callers, WorkerSession
+from gatehouse.inference.lifecycle.worker_session import Callers, WorkerSession
 
 pytestmark = pytest.mark.anyio
 

@@ -105,7 +105,7 @@ def test_killed_host_fails_what_ran_and_serves_what_comes(served: Served) -> Non
 
 def test_killed_supervisor_is_replaced_with_all_that_hung_on_it(served: Served) -> None:
     expected = served.ask().json()
-    (supervisor,) = served.processes("gatehouse.inference.supervisor")
+    (supervisor,) = served.processes("gatehouse.inference.lifecycle.supervisor")
     host = served.host
     supervisor.kill()
     psutil.wait_procs([supervisor, host], 10)

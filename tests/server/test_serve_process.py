@@ -1,13 +1,15 @@
 """The processes of `gatehouse serve`: they start alone, stop together and mend themselves."""
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -52,7 +54,7 @@ class Serve:
 
 def is_supervisor(process: psutil.Process) -> bool:
     try:
-        return "gatehouse.inference.supervisor" in process.cmdline()
+        return "gatehouse.inference.lifecycle.supervisor" in process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return False
 
@@ -101,3 +103,13 @@ def test_a_killed_supervisor_is_started_again(serve: Serve) -> None:
     first.kill()
     until(lambda: [p.pid for p in serve.supervisors()] not in ([], [first.pid]), "there is another")
     assert serve.answers()
+
+
+def test_idle_connections_keep_nobody_out(serve: Serve) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with ExitStack() as idle:
+        for _ in range(1100):
+            address = ("127.0.0.1", serve.port)
+            idle.enter_context(socket.create_connection(address, timeout=10))
+        assert serve.answers()

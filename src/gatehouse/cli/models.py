@@ -9,7 +9,7 @@ from gatehouse.cli.repositories import find_model, open_repositories
 from gatehouse.cli.workspace import open_workspace
 from gatehouse.core.clock import SystemClock
 from gatehouse.core.errors import NotFound
-from gatehouse.inference.pinned_models import PinnedModels
+from gatehouse.inference.lifecycle.pinned_models import PinnedModels
 from gatehouse.observability.audit import OPERATOR
 
 app = typer.Typer(name="model", help="Keep models in memory.", no_args_is_help=True)

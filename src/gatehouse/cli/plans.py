@@ -14,7 +14,7 @@ from gatehouse.cli.workspace import Workspace, open_workspace
 from gatehouse.core.clock import SystemClock
 from gatehouse.core.errors import Invalid
 from gatehouse.identity.plans import PlanName, Plans, default_plans
-from gatehouse.inference.pro_models import ProModels
+from gatehouse.inference.plans.pro_models import ProModels
 from gatehouse.observability.audit import OPERATOR
 
 app = typer.Typer(name="plan", help="Show and change what plans allow.", no_args_is_help=True)

@@ -14,7 +14,7 @@ from rich.table import Table
 from gatehouse.cli.options import DataDir
 from gatehouse.cli.repositories import find_model
 from gatehouse.cli.workspace import open_workspace
-from gatehouse.inference.usage import Figures, Usage, UsageLine
+from gatehouse.inference.plans.usage import Figures, Usage, UsageLine
 
 app = typer.Typer()
 

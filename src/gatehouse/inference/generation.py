@@ -23,13 +23,13 @@ from gatehouse.engines.base import (
 )
 from gatehouse.inference.errors import SuffixNotSupported, ValidationFailed
 from gatehouse.inference.held_model import HeldModel
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import NOBODY, Claim, ModelSource
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.messages import NOBODY, Claim, ModelSource
+from gatehouse.inference.lifecycle.second_tries import SecondTries
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import TextGenerationJob
 from gatehouse.inference.remote.provider import RemoteModels
 from gatehouse.inference.remote.source import RemoteSource
-from gatehouse.inference.second_tries import SecondTries
 from gatehouse.inference.sequences import GeneratedSequence
 from gatehouse.inference.token_shapes import stream_details, token_event, whole_details
 

@@ -13,7 +13,7 @@ from gatehouse.engines.base import (
     SequenceOutput,
     TokenizedPrompt,
 )
-from gatehouse.inference.messages import NOBODY, Claim
+from gatehouse.inference.lifecycle.messages import NOBODY, Claim
 
 Source = TypeVar("Source", contravariant=True)
 

@@ -1,12 +1,13 @@
 """The processes of one `gatehouse serve`: HTTP workers and the supervisor of model hosts."""
 
 import os
+import resource
 import shutil
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from granian import Granian
@@ -14,19 +15,24 @@ from granian.constants import Interfaces, Loops
 
 from gatehouse.core.errors import Unavailable
 from gatehouse.core.settings import Settings
-from gatehouse.inference.launch import (
+from gatehouse.inference.lifecycle.launch import (
     SupervisorProcess,
     TiedProcess,
     count_cores,
     default_memory_budget,
 )
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 from gatehouse.observability.logging import logger
 from gatehouse.observability.metrics_folder import clear_metrics
 from gatehouse.server.drop_in.launch import DropInProcess, drop_in_options
 
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 10
+# A worker lets in no more, idle ones and open streams included. Granian's own limit, 1024, is soon
+# reached by browsers that keep theirs open, and then nobody is answered.
+_CONNECTIONS = 16_384
+# For their files, sockets to hosts, and databases.
+_DESCRIPTORS = 4 * _CONNECTIONS
 
 
 class PortTaken(Unavailable):
@@ -126,6 +132,7 @@ def _supervisor_options(settings: Settings, sockets: Path) -> SupervisorOptions:
 
 
 def serve_http(settings: Settings) -> None:
+    _allow_descriptors()
     Granian(
         "gatehouse.server.app:create",
         factory=True,
@@ -136,6 +143,16 @@ def serve_http(settings: Settings) -> None:
         workers=settings.workers,
         websockets=False,
         log_access=False,
+        backpressure=_CONNECTIONS,
         workers_kill_timeout=_STOP_SECONDS,
         respawn_failed_workers=True,
     ).serve()
+
+
+def _allow_descriptors() -> None:
+    """Use as many files and sockets as the system lets us, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # some systems have a limit besides
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

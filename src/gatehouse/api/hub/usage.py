@@ -11,7 +11,7 @@ from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.gates import AccountGate
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.permissions import Permission
-from gatehouse.inference.usage import UsageLine
+from gatehouse.inference.plans.usage import UsageLine
 
 router = APIRouter()
 

@@ -9,7 +9,7 @@ from gatehouse.api.inference.events import EventStream
 from gatehouse.http.client_address import client_address
 from gatehouse.http.context import services_of
 from gatehouse.identity.actors import ANONYMOUS
-from gatehouse.inference.admission import Caller
+from gatehouse.inference.plans.admission import Caller
 
 
 async def with_allowance(request: Request, answer: Response) -> Response:

@@ -13,15 +13,15 @@ from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.calls import ModelCall
 from gatehouse.api.inference.figures import figures_of
 from gatehouse.inference.answer_file import CachedAnswer
-from gatehouse.inference.generation import Target
-from gatehouse.inference.messages import ModelSource
-from gatehouse.inference.response_cache import (
+from gatehouse.inference.cache.response_cache import (
     CacheOutcome,
     CacheScope,
     CacheUse,
     cache_key,
     cache_use,
 )
+from gatehouse.inference.generation import Target
+from gatehouse.inference.lifecycle.messages import ModelSource
 
 
 async def cached_answer(

@@ -29,13 +29,13 @@ from gatehouse.http.endings import on_end
 from gatehouse.http.model_gates import MAIN, ModelGate
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.plans import PlanLimits, plan_of
-from gatehouse.inference.admission import Admitted, Caller, billed_organization
+from gatehouse.inference.cache.response_cache import CacheOutcome
 from gatehouse.inference.generation import Target
-from gatehouse.inference.messages import Claim, ModelSource
+from gatehouse.inference.lifecycle.messages import Claim, ModelSource
+from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
 from gatehouse.inference.meter import Meter
-from gatehouse.inference.model_sources import TaskNotSupported
+from gatehouse.inference.plans.admission import Admitted, Caller, billed_organization
 from gatehouse.inference.remote.source import RemoteSource
-from gatehouse.inference.response_cache import CacheOutcome
 from gatehouse.inference.tasks import ENGINE_BY_TASK, TEXT_GENERATION
 from gatehouse.repos.repository import Repository
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gatehouse.core.errors import GatehouseError, Limited
 from gatehouse.http.endings import Ending
+from gatehouse.inference.cache.response_cache import CacheOutcome
 from gatehouse.inference.errors import (
     GenerationFailed,
     HostLost,
@@ -17,7 +18,6 @@ from gatehouse.inference.errors import (
     ToolRefused,
 )
 from gatehouse.inference.meter import Meter
-from gatehouse.inference.response_cache import CacheOutcome
 from gatehouse.observability.logging import logger
 from gatehouse.observability.metrics import InferenceRequest, Metrics
 from gatehouse.observability.tracing import record_span

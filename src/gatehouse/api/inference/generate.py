@@ -23,7 +23,7 @@ from gatehouse.core.errors import GatehouseError
 from gatehouse.http.json_bodies import BodyInvalid
 from gatehouse.inference.answer_file import CachedAnswer
 from gatehouse.inference.errors import ValidationFailed
-from gatehouse.inference.model_sources import TaskNotSupported
+from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
 from gatehouse.inference.parameters import (
     ConversationalRemoved,
     RouteDefaults,

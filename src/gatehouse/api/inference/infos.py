@@ -12,9 +12,9 @@ from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.paths import MODEL, model_paths
 from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.core.errors import GatehouseError, NotFound
-from gatehouse.inference.admission import TooLargeForPlan
 from gatehouse.inference.errors import ModelLoading, ModelTooLarge
 from gatehouse.inference.parameters import MAX_BATCH, MAX_BEST_OF, MAX_STOP_SEQUENCES
+from gatehouse.inference.plans.admission import TooLargeForPlan
 from gatehouse.inference.tasks import (
     FEATURE_EXTRACTION,
     SENTENCE_TRANSFORMERS,

@@ -17,7 +17,7 @@ from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.gates import AdminGate
 from gatehouse.identity.actors import Actor
 from gatehouse.inference.errors import SupervisorAbsent
-from gatehouse.inference.messages import Report
+from gatehouse.inference.lifecycle.messages import Report
 from gatehouse.observability.metrics import CONTENT_TYPE
 
 router = APIRouter(route_class=InferenceRoute)

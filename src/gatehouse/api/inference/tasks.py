@@ -17,7 +17,7 @@ from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import PublicGate
 from gatehouse.identity.actors import Actor
-from gatehouse.inference.model_sources import TaskNotSupported
+from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
 from gatehouse.inference.tasks import ENGINE_BY_TASK, SENTENCE_SIMILARITY, TEXT_GENERATION
 
 router = APIRouter(route_class=InferenceRoute)

@@ -30,7 +30,6 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.remote.base import DeltaReader, RemoteKind, UpstreamFailed, UpstreamMalformed
 from gatehouse.engines.remote.sequence import RemoteSequence
-from gatehouse.inference.callers import UnderWay
 from gatehouse.inference.errors import (
     GenerationRefused,
     HostLost,
@@ -38,7 +37,8 @@ from gatehouse.inference.errors import (
     ModelTimedOut,
     TooManyAtOnce,
 )
-from gatehouse.inference.messages import NOBODY, Claim
+from gatehouse.inference.lifecycle.callers import UnderWay
+from gatehouse.inference.lifecycle.messages import NOBODY, Claim
 from gatehouse.inference.remote.connection import NoteTrouble, RemoteConnection, RemoteLimits
 from gatehouse.inference.remote.errors import RemoteRefuses
 from gatehouse.inference.remote.slots import Slots

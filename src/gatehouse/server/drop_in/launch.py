@@ -1,7 +1,7 @@
 """Start the listener as a process of its own, beside the hub."""
 
 from gatehouse.core.settings import Settings
-from gatehouse.inference.launch import TiedProcess
+from gatehouse.inference.lifecycle.launch import TiedProcess
 from gatehouse.server.drop_in.options import DropInOptions
 
 # Where a hub that listens on every address is reached from its own machine.

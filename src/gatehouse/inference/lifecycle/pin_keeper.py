@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gatehouse.core.errors import GatehouseError
 from gatehouse.inference.errors import SupervisorAbsent
-from gatehouse.inference.hosts import ModelHosts
-from gatehouse.inference.messages import ModelSource
-from gatehouse.inference.model_sources import ModelSources
-from gatehouse.inference.pinned_models import Pin, PinnedModels
+from gatehouse.inference.lifecycle.hosts import ModelHosts
+from gatehouse.inference.lifecycle.messages import ModelSource
+from gatehouse.inference.lifecycle.model_sources import ModelSources
+from gatehouse.inference.lifecycle.pinned_models import Pin, PinnedModels
 from gatehouse.observability.logging import logger
 from gatehouse.repos.repositories import Repositories
 

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from gatehouse.engines.host import listen
-from gatehouse.inference.mailbox import Mailbox
+from gatehouse.inference.lifecycle.mailbox import Mailbox
 
 _READ_BYTES = 65536
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import msgspec
 
-from gatehouse.inference.supervisor import SupervisorOptions
+from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 
 _END_SECONDS = 10
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -87,4 +87,4 @@ class SupervisorProcess(TiedProcess):
     """A running supervisor."""
 
     def __init__(self, options: SupervisorOptions) -> None:
-        super().__init__("gatehouse.inference.supervisor", options)
+        super().__init__("gatehouse.inference.lifecycle.supervisor", options)

@@ -22,10 +22,10 @@ from gatehouse.inference.errors import (
     SupervisorAbsent,
     TooManyAtOnce,
 )
-from gatehouse.inference.ledger import Ledger
 from gatehouse.inference.meter import Meter
-from gatehouse.inference.pro_models import ProModels
-from gatehouse.inference.usage import Figures, UsageKey
+from gatehouse.inference.plans.ledger import Ledger
+from gatehouse.inference.plans.pro_models import ProModels
+from gatehouse.inference.plans.usage import Figures, UsageKey
 from gatehouse.repos.repository import Repository
 
 _GIGABYTE = 10**9

@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
-from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import SupervisorAbsent
-from gatehouse.inference.local_socket import LocalSocket, connect
-from gatehouse.inference.messages import (
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.local_socket import LocalSocket, connect
+from gatehouse.inference.lifecycle.messages import (
     Declined,
     Granted,
     Report,

@@ -29,14 +29,14 @@ from gatehouse.engines.messages import (
     Tokenized,
     WorkerToHost,
 )
-from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import (
     GenerationFailed,
     GenerationRefused,
     HostLost,
     ModelOverloaded,
 )
-from gatehouse.inference.mailbox import Mailbox
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.mailbox import Mailbox
 from gatehouse.observability.metrics import SequenceGauges
 
 HostChannel = Channel[WorkerToHost, HostToWorker]

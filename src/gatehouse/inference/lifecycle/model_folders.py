@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatehouse.core.ids import is_oid
-from gatehouse.inference.cache_sizes import cache_bytes
 from gatehouse.inference.errors import ModelNotServable
+from gatehouse.inference.lifecycle.cache_sizes import cache_bytes
 
 _SMALL_FILES = frozenset(
     {

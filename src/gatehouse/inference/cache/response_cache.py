@@ -20,8 +20,8 @@ from anyio.to_thread import run_sync
 
 from gatehouse.inference.answer_file import CachedAnswer
 from gatehouse.inference.answer_reader import Undecided
-from gatehouse.inference.answer_store import AnswerStore
-from gatehouse.inference.flight_locks import FlightLocks
+from gatehouse.inference.cache.answer_store import AnswerStore
+from gatehouse.inference.cache.flight_locks import FlightLocks
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import anyio
 import msgspec
 
-from gatehouse.inference.callers import RefusalPace, UnderWay
-from gatehouse.inference.channel import Channel
-from gatehouse.inference.leases import Leases
-from gatehouse.inference.messages import (
+from gatehouse.inference.lifecycle.callers import RefusalPace, UnderWay
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.leases import Leases
+from gatehouse.inference.lifecycle.messages import (
     Acquire,
     Declined,
     DeclineReason,
@@ -21,7 +21,7 @@ from gatehouse.inference.messages import (
     SupervisorToWorker,
     WorkerToSupervisor,
 )
-from gatehouse.inference.placement import Placement
+from gatehouse.inference.lifecycle.placement import Placement
 
 _log = logging.getLogger(__name__)
 

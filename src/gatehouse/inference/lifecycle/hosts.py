@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from gatehouse.engines.framing import FrameInvalid
 from gatehouse.engines.messages import HostToWorker
-from gatehouse.inference.channel import Channel
 from gatehouse.inference.errors import (
     HostLost,
     ModelLoading,
@@ -25,9 +24,10 @@ from gatehouse.inference.errors import (
     SupervisorAbsent,
     TooManyAtOnce,
 )
-from gatehouse.inference.host_connection import HeldHost, HostChannel, HostConnection
-from gatehouse.inference.local_socket import connect
-from gatehouse.inference.messages import (
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.host_connection import HeldHost, HostChannel, HostConnection
+from gatehouse.inference.lifecycle.local_socket import connect
+from gatehouse.inference.lifecycle.messages import (
     NOBODY,
     Acquire,
     Claim,
@@ -40,7 +40,7 @@ from gatehouse.inference.messages import (
     Release,
     Report,
 )
-from gatehouse.inference.supervisor_link import Answer, SupervisorLink
+from gatehouse.inference.lifecycle.supervisor_link import Answer, SupervisorLink
 from gatehouse.observability.metrics import Metrics, SequenceGauges
 
 # Whoever waits this long asked for it, and is told that it took too long.

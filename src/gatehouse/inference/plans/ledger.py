@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from gatehouse.identity.counters import Change
-from gatehouse.inference.usage import Figures, Usage, UsageKey
+from gatehouse.inference.plans.usage import Figures, Usage, UsageKey
 from gatehouse.observability.logging import logger
 
 _FLUSH_SECONDS = 1.0

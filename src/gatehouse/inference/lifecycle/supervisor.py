@@ -3,7 +3,7 @@
 A model is loaded once however many ask for it; idle ones go, least recently used first, when
 another needs the room, and after a while anyway; pinned ones stay. It never imports torch. It ends
 when its standard input is closed, which the hub that started it holds open. Run as `python -m
-gatehouse.inference.supervisor OPTIONS`, where OPTIONS is `SupervisorOptions` as JSON.
+gatehouse.inference.lifecycle.supervisor OPTIONS`, where OPTIONS is `SupervisorOptions` as JSON.
 """
 
 import logging
@@ -13,13 +13,13 @@ import sys
 import anyio
 import msgspec
 
-from gatehouse.inference import local_socket
-from gatehouse.inference.channel import Channel
-from gatehouse.inference.host_processes import ForkedHosts
-from gatehouse.inference.leases import Leases
-from gatehouse.inference.local_socket import LocalSocket
-from gatehouse.inference.messages import WorkerToSupervisor
-from gatehouse.inference.worker_session import Callers, WorkerSession
+from gatehouse.inference.lifecycle import local_socket
+from gatehouse.inference.lifecycle.channel import Channel
+from gatehouse.inference.lifecycle.host_processes import ForkedHosts
+from gatehouse.inference.lifecycle.leases import Leases
+from gatehouse.inference.lifecycle.local_socket import LocalSocket
+from gatehouse.inference.lifecycle.messages import WorkerToSupervisor
+from gatehouse.inference.lifecycle.worker_session import Callers, WorkerSession
 
 _LOOK_SECONDS = 1.0
 

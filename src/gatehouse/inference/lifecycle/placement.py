@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gatehouse.engines.base import ModelDescription
-from gatehouse.inference.messages import ModelSource
+from gatehouse.inference.lifecycle.messages import ModelSource
 
 # On top of the weights: what Python and activations of a quiet host take.
 _OVERHEAD_BYTES = 96 * 1024 * 1024

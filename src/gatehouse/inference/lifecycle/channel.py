@@ -8,7 +8,7 @@ import anyio
 import msgspec
 
 from gatehouse.engines.framing import FrameReader, encode_frame
-from gatehouse.inference.local_socket import LocalSocket
+from gatehouse.inference.lifecycle.local_socket import LocalSocket
 
 Sent = TypeVar("Sent", bound=msgspec.Struct)
 Received = TypeVar("Received", bound=msgspec.Struct)

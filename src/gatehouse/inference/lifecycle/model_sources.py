@@ -8,8 +8,8 @@ from typing import Any
 
 from gatehouse.core.remembered import RememberedUntilChange
 from gatehouse.inference.errors import ModelNotServable
-from gatehouse.inference.messages import ModelSource
-from gatehouse.inference.model_folders import ModelFile, ModelFolders
+from gatehouse.inference.lifecycle.messages import ModelSource
+from gatehouse.inference.lifecycle.model_folders import ModelFile, ModelFolders
 from gatehouse.inference.tasks import ENGINE_BY_TASK, TEXT_GENERATION
 from gatehouse.repos.files import File, Files
 from gatehouse.repos.infos import Infos

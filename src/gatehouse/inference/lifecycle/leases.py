@@ -13,23 +13,23 @@ import anyio
 
 from gatehouse.engines.messages import ForkHost, HostFailed, HostReady
 from gatehouse.engines.process import choose_num_threads
-from gatehouse.inference.host_processes import HostEnded, HostProcesses, resident_bytes
-from gatehouse.inference.load_rates import SHORTEST_SECONDS, LoadRates
-from gatehouse.inference.messages import (
+from gatehouse.inference.lifecycle.host_processes import HostEnded, HostProcesses, resident_bytes
+from gatehouse.inference.lifecycle.load_rates import SHORTEST_SECONDS, LoadRates
+from gatehouse.inference.lifecycle.messages import (
     Declined,
     DeclineReason,
     ModelSource,
     PlacedModel,
     Report,
 )
-from gatehouse.inference.placement import (
+from gatehouse.inference.lifecycle.placement import (
     Placement,
     Placements,
     load_limit_seconds,
     memory_limit_bytes,
     needed_bytes,
 )
-from gatehouse.inference.setbacks import Setbacks
+from gatehouse.inference.lifecycle.setbacks import Setbacks
 
 # A wish that found no room is remembered for callers that do not wait but ask again.
 _WISH_SECONDS = 10.0

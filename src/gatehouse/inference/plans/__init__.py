@@ -1,0 +1,1 @@
+"""What each plan may run, and what was used."""

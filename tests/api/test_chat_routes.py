@@ -49,7 +49,7 @@ def house_of_one(hub: Hub) -> Iterator[Hub]:
     files = {"model.safetensors": b"weights", "config.json": b"{}"}
     hub.make_repo(olga, "scripted", files=files)
     hub.client.headers.update(olga.read)
-    say(hub, "Hel", "lo")
+    say(hub, "Hell", "o")
     yield hub
     hub.client.headers.pop("Authorization")
     hub.app.state.services = hub.services
@@ -149,18 +149,18 @@ def test_refusals_of_openais_surface_are_objects(house_of_one: Hub, path: str, a
 
 
 def test_error_midway_is_the_last_event(house_of_one: Hub) -> None:
-    say(house_of_one, "Hel", "lo", breaks_after=1)
+    say(house_of_one, "Hell", "o", breaks_after=1)
     answer = ask(house_of_one, {"stream": True})
     assert answer.status_code == 200
     first, last = chunks(answer.text)
-    assert first["choices"][0]["delta"]["content"] == "Hel"
+    assert first["choices"][0]["delta"]["content"] == "Hell"
     assert last["error"]["message"] == "Request failed during generation: it broke"
     assert last["error"]["http_status_code"] == 424
     assert {"type", "code"} <= set(last["error"])
 
 
 def test_error_before_the_first_event_has_its_own_status(house_of_one: Hub) -> None:
-    say(house_of_one, "Hel", "lo", breaks_after=0)
+    say(house_of_one, "Hell", "o", breaks_after=0)
     answer = ask(house_of_one, {"stream": True})
     assert answer.status_code == 424
     assert answer.json()["error_type"] == "generation"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.inference.answer_file import CachedAnswer
-from gatehouse.inference.answer_reader import AnswerReader, Undecided
+from gatehouse.inference.cache.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_reader import AnswerReader, Undecided
 from gatehouse.inference.cache.answer_store import AnswerStore
 
 KEY = "ab" * 32

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.cache.answer_store import AnswerStore
 from gatehouse.inference.cache.flight_locks import FlightLocks
 from gatehouse.inference.cache.response_cache import (
@@ -271,7 +271,7 @@ OTHER_WORKER = """
 import sys, time
 from pathlib import Path
 import anyio
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.cache.response_cache import CacheUse, open_response_cache
 
 async def run():

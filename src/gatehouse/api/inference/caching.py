@@ -12,7 +12,7 @@ from gatehouse import __version__
 from gatehouse.api.inference.answers import json_answer
 from gatehouse.api.inference.calls import ModelCall
 from gatehouse.api.inference.figures import figures_of
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.cache.response_cache import (
     CacheOutcome,
     CacheScope,

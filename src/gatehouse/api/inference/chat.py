@@ -19,7 +19,7 @@ from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event, speaks_openai
 from gatehouse.api.inference.root_calls import BodyCall
 from gatehouse.core.errors import GatehouseError
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.chat import ChatJob, parse_chat
 
 router = APIRouter(route_class=InferenceRoute)

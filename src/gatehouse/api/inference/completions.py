@@ -16,7 +16,7 @@ from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal, refusal_event
 from gatehouse.api.inference.root_calls import BodyCall
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.completions.jobs import CompletionJob, parse_completion
 
 router = APIRouter(route_class=InferenceRoute)

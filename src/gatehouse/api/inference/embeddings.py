@@ -15,7 +15,7 @@ from gatehouse.api.inference.calls import ModelCall, ModelCallDependency
 from gatehouse.api.inference.paths import model_paths, root_paths
 from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.api.inference.root_calls import BodyCall
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.embeddings import (
     EmbeddingJob,
     parse_features,

@@ -4,13 +4,15 @@ Until the first event an error has its own status; afterwards it is an event. A 
 ends the generation.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -61,16 +63,16 @@ class EventStream(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = _Wire(send, self._start)
         async with anyio.create_task_group() as tasks:
+            wire = _Wire(send, self._start, tasks)
 
             async def end_when_the_client_leaves() -> None:
                 await until_disconnected(receive)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(end_when_the_client_leaves)
-            tasks.start_soon(wire.bridge_silence)
-            await self._answer(wire, scope, receive, send)
+            with wire.bridging_silence():
+                await self._answer(wire, scope, receive, send)
             tasks.cancel_scope.cancel()
 
     async def _answer(self, wire: "_Wire", scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,19 +104,21 @@ class EventStream(Response):
 class _Wire:
     """What goes to the client: events from one task, and comments from another while it is silent.
 
-    Plain flags keep the two apart, since a lock takes more than all else that is done for a token.
+    Plain flags keep the two apart, since a lock takes more than all else that is done for a token;
+    and a timer starts the other one when it is wanted, since a task that sleeps takes kilobytes.
     """
 
-    def __init__(self, send: Send, start: Callable[[], Message]) -> None:
+    def __init__(self, send: Send, start: Callable[[], Message], tasks: TaskGroup) -> None:
         self._send = send
         self._start = start
+        self._tasks = tasks
         self._has_begun = False
         self._is_sending = False
         self._comment_sent: anyio.Event | None = None
         self._last_sent = time.monotonic()
 
     async def send(self, data: bytes, *, is_last: bool = False) -> None:
-        if self._comment_sent is not None:
+        while self._comment_sent is not None:
             await self._comment_sent.wait()
         self._is_sending = True
         await self._put(data, is_last=is_last)
@@ -122,26 +126,35 @@ class _Wire:
 
     async def give_up(self) -> bool:
         """Whether nothing was sent; then nothing will be, and another answer can be."""
-        if self._comment_sent is not None:
+        while self._comment_sent is not None:
             await self._comment_sent.wait()
         self._is_sending = not self._has_begun
         return self._is_sending
 
-    async def bridge_silence(self) -> None:
-        """Send a comment whenever nothing else was sent for a while; runs until cancelled."""
-        await anyio.sleep(_PATIENCE_SECONDS)
-        if not self._has_begun:
-            await self._comment()
-        while True:
+    @contextmanager
+    def bridging_silence(self) -> Iterator[None]:
+        """Send a comment whenever nothing else was sent for a while."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            longest = _COMMENT_SECONDS if self._has_begun else _PATIENCE_SECONDS
             silence = time.monotonic() - self._last_sent
-            if silence >= _COMMENT_SECONDS:
-                await self._comment()
-                silence = 0.0
-            await anyio.sleep(_COMMENT_SECONDS - silence)
+            if silence >= longest:
+                self._tasks.start_soon(self._comment)
+                longest, silence = _COMMENT_SECONDS, 0.0
+            timer = loop.call_later(longest - silence, look)
+
+        timer = loop.call_later(_PATIENCE_SECONDS, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _comment(self) -> None:
-        if self._is_sending:  # the client does not read, and would not read a comment either
-            self._last_sent = time.monotonic()
+        # A client that does not read would not read a comment either.
+        if self._is_sending or self._comment_sent is not None:
             return
         self._comment_sent = anyio.Event()
         await self._put(_COMMENT, is_last=False)

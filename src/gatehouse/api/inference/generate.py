@@ -21,7 +21,7 @@ from gatehouse.api.inference.paths import model_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal
 from gatehouse.core.errors import GatehouseError
 from gatehouse.http.json_bodies import BodyInvalid
-from gatehouse.inference.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.errors import ValidationFailed
 from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
 from gatehouse.inference.parameters import (

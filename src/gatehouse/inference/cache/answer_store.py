@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gatehouse.inference.answer_file import (
+from gatehouse.inference.cache.answer_file import (
     CLOCK_SLACK_SECONDS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -25,7 +25,7 @@ from gatehouse.inference.answer_file import (
     inode,
     is_current,
 )
-from gatehouse.inference.answer_reader import AnswerReader
+from gatehouse.inference.cache.answer_reader import AnswerReader
 from gatehouse.observability.logging import logger
 
 _ENTRY_OVERHEAD_BYTES = 512

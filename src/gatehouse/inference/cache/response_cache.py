@@ -18,8 +18,8 @@ import msgspec
 from anyio.abc import TaskGroup
 from anyio.to_thread import run_sync
 
-from gatehouse.inference.answer_file import CachedAnswer
-from gatehouse.inference.answer_reader import Undecided
+from gatehouse.inference.cache.answer_file import CachedAnswer
+from gatehouse.inference.cache.answer_reader import Undecided
 from gatehouse.inference.cache.answer_store import AnswerStore
 from gatehouse.inference.cache.flight_locks import FlightLocks
 

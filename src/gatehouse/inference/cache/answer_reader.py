@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gatehouse.inference.answer_file import (
+from gatehouse.inference.cache.answer_file import (
     SCHEMA_VERSION,
     TOUCH_SECONDS,
     CachedAnswer,

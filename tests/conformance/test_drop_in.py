@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from client_process import python_process
+from client_process import ClientProcess, python_process
 from hub_server import HubServer, Person, free_port
 from llama_tokenizer import HELLO_WORLD, publish_tokenizer
 from served_model import ServedModel, push_model
@@ -118,8 +118,8 @@ def test_an_older_inference_client_streams_a_plain_model_id(
 ) -> None:
     machine = new_machine("huggingface_hub", reader.read_token)
     opening = "from huggingface_hub import InferenceClient"
-    process = python_process(machine, opening, "hub-0.36")
-    pieces = process.ask(
+    process = python_process(machine, "hub-0.36")
+    pieces = ClientProcess(process, opening).ask(
         "client = InferenceClient(model=name)\n"
         "return list(client.text_generation('One', stream=True, max_new_tokens=8))",
         name=model.name,
@@ -133,8 +133,8 @@ def test_the_inference_api_client_of_text_generation_runs_a_plain_model_id(
 ) -> None:
     machine = new_machine("text-generation", reader.read_token)
     opening = "import os\nfrom text_generation import InferenceAPIClient"
-    process = python_process(machine, opening, "hub-0.36")
-    text = process.ask(
+    process = python_process(machine, "hub-0.36")
+    text = ClientProcess(process, opening).ask(
         "client = InferenceAPIClient(name, token=os.environ['HF_TOKEN'], timeout=60)\n"
         "return client.generate('One').generated_text",
         name=model.name,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatehouse.inference.lifecycle.hosts import ASKED_TO_WAIT_SECONDS
+from gatehouse.inference.lifecycle.wishes import ASKED_TO_WAIT_SECONDS
 
 _HELD_SECONDS = 60.0
 # huggingface_hub from 0.29 on raises at the first 503, @huggingface/inference from 3 on repeats at

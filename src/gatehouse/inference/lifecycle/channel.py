@@ -29,6 +29,10 @@ class Channel(Generic[Sent, Received]):
         """
         await self._stream.send(encode_frame(message))
 
+    def post(self, message: Sent) -> None:
+        """Send one message without waiting; nothing comes of it if the other side has gone."""
+        self._stream.post(encode_frame(message))
+
     async def receive_all(self) -> AsyncIterator[Received]:
         """Messages until the other side goes.
 

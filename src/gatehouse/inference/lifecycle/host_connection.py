@@ -1,7 +1,7 @@
 """One host's socket, shared by all requests of this worker; and a model held on it."""
 
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -40,6 +40,7 @@ from gatehouse.inference.lifecycle.mailbox import Mailbox
 from gatehouse.observability.metrics import SequenceGauges
 
 HostChannel = Channel[WorkerToHost, HostToWorker]
+Ready = Callable[[], Awaitable["HostConnection"]]
 _Part = SequenceOutput | Tokenized | Embedded | Refused
 
 
@@ -68,8 +69,15 @@ class HostConnection:
             for waiting in self._waiting.values():
                 waiting.close()
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[SequenceOutput]:
+    async def generate(
+        self, request: GenerationRequest, ready: "Ready | None" = None
+    ) -> AsyncGenerator[SequenceOutput]:
         """One sequence's outputs. Closing the generator early cancels the sequence.
+
+        Args:
+            request: What to generate.
+            ready: What has to be waited for before the first output is given out, while the host is
+                at it already. Its error ends the sequence.
 
         Raises:
             GenerationRefused: The model cannot take this request.
@@ -82,6 +90,8 @@ class HostConnection:
         with self._expecting(number) as parts, self._counting() as has_begun:
             try:
                 await self._send(Generate(number, request))
+                if ready is not None and await ready() is not self:
+                    raise HostLost  # the model has been loaded anew, elsewhere
                 while arrived := await parts.take():
                     has_begun()
                     for part in _joined(arrived):
@@ -174,20 +184,31 @@ class HostConnection:
 
 @dataclass(frozen=True, slots=True)
 class HeldHost:
-    """`HeldModel` on a host of ours."""
+    """`HeldModel` on a host of ours.
+
+    Attributes:
+        description: The model's.
+        connection: To where it is, or was a moment ago.
+        ready: Waits until it is certain that the model is held, and gives the connection to where
+            it is then; None if it is certain.
+    """
 
     description: ModelDescription
     connection: HostConnection
+    ready: Ready | None = None
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[SequenceOutput]:
         """See `HostConnection.generate`."""
-        return self.connection.generate(request)
+        return self.connection.generate(request, self.ready)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
-        return await self.connection.embed(request)
+        return await (await self._connection()).embed(request)
 
     async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        return await self.connection.tokenize(prompt)
+        return await (await self._connection()).tokenize(prompt)
+
+    async def _connection(self) -> HostConnection:
+        return self.connection if self.ready is None else await self.ready()
 
 
 def _joined(parts: list[_Part]) -> list[_Part]:

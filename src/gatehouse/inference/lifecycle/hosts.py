@@ -4,8 +4,10 @@ All requests of a worker share one connection to the supervisor and one to each 
 of repositories, plans or HTTP.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,38 +17,25 @@ from anyio.abc import TaskGroup
 
 from gatehouse.engines.framing import FrameInvalid
 from gatehouse.engines.messages import HostToWorker
-from gatehouse.inference.errors import (
-    HostLost,
-    ModelLoading,
-    ModelNotServable,
-    ModelTimedOut,
-    ModelTooLarge,
-    SupervisorAbsent,
-    TooManyAtOnce,
-)
+from gatehouse.inference.errors import HostLost, SupervisorAbsent
 from gatehouse.inference.lifecycle.channel import Channel
 from gatehouse.inference.lifecycle.host_connection import HeldHost, HostChannel, HostConnection
 from gatehouse.inference.lifecycle.local_socket import connect
 from gatehouse.inference.lifecycle.messages import (
     NOBODY,
-    Acquire,
     Claim,
-    Declined,
-    DeclineReason,
     Granted,
     Inquire,
     ModelSource,
     Pin,
-    Release,
     Report,
 )
-from gatehouse.inference.lifecycle.supervisor_link import Answer, SupervisorLink
+from gatehouse.inference.lifecycle.supervisor_link import SupervisorLink
+from gatehouse.inference.lifecycle.wishes import Wish
 from gatehouse.observability.metrics import Metrics, SequenceGauges
 
-# Whoever waits this long asked for it, and is told that it took too long.
-ASKED_TO_WAIT_SECONDS = 600.0
-# The supervisor ends the wait, and may add a pause of up to a minute; this is for one that hangs.
-_GRACE_SECONDS = 65.0
+# Models whose last grant is remembered.
+_MAX_GRANTS = 1_000
 
 
 class ModelHosts:
@@ -67,6 +56,8 @@ class ModelHosts:
         self._connecting = anyio.Lock()
         self._hosts: dict[str, HostConnection] = {}
         self._tasks: TaskGroup | None = None
+        self._granted: dict[str, Granted] = {}
+        self._num_held: Counter[str] = Counter()
         self._pinned: tuple[object, tuple[ModelSource, ...]] = (None, ())
 
     async def __aenter__(self) -> Self:
@@ -98,16 +89,22 @@ class ModelHosts:
         claim: Claim = NOBODY,
     ) -> AsyncIterator[HeldHost]:
         """See `ModelProvider.hold`."""
-        ticket = self._link.new_ticket()
+        wish = Wish(self._link, source, wait_seconds, may_load=may_load, claim=claim)
+        self._num_held[claim.caller] += 1
         try:
-            granted = await self._acquire(
-                ticket, source, wait_seconds, may_load=may_load, claim=claim
-            )
-            connection = await self._connection(granted.socket_path, source.name)
-            yield HeldHost(granted.description, connection)
+            await wish.send()
+            assumed = self._assumed(source, claim)
+            if assumed is None:
+                granted = await wish.granted()
+                yield HeldHost(granted.description, await self._place(source, granted))
+            else:
+                ready = partial(self._confirmed, source, wish)
+                yield HeldHost(assumed.description, self._hosts[assumed.socket_path], ready)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._link.tell_if_connected(Release(ticket))
+            wish.give_up()
+            self._num_held[claim.caller] -= 1
+            if not self._num_held[claim.caller]:
+                del self._num_held[claim.caller]
 
     async def pin(self, sources: Iterable[ModelSource]) -> None:
         """Have these models loaded always, and no others. Cheap if nothing has changed.
@@ -133,38 +130,32 @@ class ModelHosts:
             raise SupervisorAbsent
         return answer
 
-    async def _acquire(
-        self,
-        ticket: int,
-        source: ModelSource,
-        wait_seconds: float,
-        *,
-        may_load: bool,
-        claim: Claim,
-    ) -> Granted:
-        """A grant. A supervisor that is started anew meanwhile is asked again."""
-        end = anyio.current_time() + wait_seconds
-        answer: Answer | None = None
-        with anyio.move_on_after(wait_seconds + _GRACE_SECONDS):
-            while answer is None:
-                left = max(0.0, end - anyio.current_time())
-                wish = Acquire(
-                    ticket,
-                    source,
-                    may_load,
-                    left,
-                    claim.caller,
-                    claim.num_concurrent,
-                    claim.call_id,
-                )
-                answer = await self._link.ask(ticket, wish)
-        if isinstance(answer, Granted):
-            return answer
-        if isinstance(answer, Declined):
-            raise _refusal(source, answer, wait_seconds, claim)
-        raise SupervisorAbsent
+    def _assumed(self, source: ModelSource, claim: Claim) -> Granted | None:
+        """Where the model was last, if it is there still, and the caller is well within limits.
+
+        Nearly every wish is granted, and that host is asked while it is. Whoever has as much under
+        way as they may have it waits for the grant, so that nobody's burst reaches the hosts.
+        """
+        granted = self._granted.get(source.key)
+        if granted is None or granted.socket_path not in self._hosts:
+            return None
+        if claim.num_concurrent and self._num_held[claim.caller] > claim.num_concurrent:
+            return None
+        return granted
+
+    async def _confirmed(self, source: ModelSource, wish: Wish) -> HostConnection:
+        return await self._place(source, await wish.granted())
+
+    async def _place(self, source: ModelSource, granted: Granted) -> HostConnection:
+        if len(self._granted) >= _MAX_GRANTS:
+            self._granted.clear()
+        self._granted[source.key] = granted
+        return await self._connection(granted.socket_path, source.name)
 
     async def _connection(self, path: str, model: str) -> HostConnection:
+        connection = self._hosts.get(path)
+        if connection is not None and connection.is_open:
+            return connection
         async with self._connecting:
             if self._tasks is None:
                 raise SupervisorAbsent
@@ -189,16 +180,3 @@ class ModelHosts:
         finally:
             if self._hosts.get(path) is connection:
                 del self._hosts[path]
-
-
-def _refusal(source: ModelSource, answer: Declined, wait_seconds: float, claim: Claim) -> Exception:
-    """The error that a decline stands for."""
-    if answer.reason is DeclineReason.TOO_LARGE:
-        return ModelTooLarge(source.name, answer.needed_bytes, answer.budget_bytes)
-    if answer.reason is DeclineReason.TOO_MANY:
-        return TooManyAtOnce(claim.num_concurrent)
-    if answer.reason is DeclineReason.NOT_SERVABLE:
-        return ModelNotServable(f"{source.name} cannot be run: {answer.message}")
-    if wait_seconds >= ASKED_TO_WAIT_SECONDS:
-        return ModelTimedOut(source.name)
-    return ModelLoading(source.name, answer.estimated_seconds)

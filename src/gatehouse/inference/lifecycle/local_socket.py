@@ -35,11 +35,17 @@ class LocalSocket(asyncio.BufferedProtocol):
         Raises:
             anyio.BrokenResourceError: The other side has gone.
         """
-        if self._transport is None or self._transport.is_closing():
+        if not self.post(data):
             raise anyio.BrokenResourceError
-        self._transport.write(data)
         if not self._may_write.is_set():
             await self._may_write.wait()
+
+    def post(self, data: bytes) -> bool:
+        """Send without waiting, however much is unsent. False if the other side has gone."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return True
 
     async def receive(self) -> bytes:
         """What has come, after waiting for something.

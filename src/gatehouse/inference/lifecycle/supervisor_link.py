@@ -3,8 +3,8 @@
 Connects when it is needed, and again when the supervisor was started anew.
 """
 
+import asyncio
 import itertools
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -29,11 +29,27 @@ _Line = Channel[WorkerToSupervisor, SupervisorToWorker]
 Answer = Granted | Declined | Report
 
 
-@dataclass(eq=False)
-class _Question:
-    line: _Line
-    is_answered: anyio.Event = field(default_factory=anyio.Event)
-    answer: Answer | None = None
+class Question:
+    """Something that was asked of the supervisor, and is answered once."""
+
+    def __init__(self, line: _Line) -> None:
+        self.line = line
+        self._answer: Answer | None = None
+        self._is_settled = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def settle(self, answer: Answer | None) -> None:
+        """Note the answer; None if none will come."""
+        self._answer, self._is_settled = answer, True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def answer(self) -> Answer | None:
+        """The answer, after waiting for it; None if the supervisor went meanwhile."""
+        if not self._is_settled:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return self._answer
 
 
 class SupervisorLink:
@@ -44,7 +60,7 @@ class SupervisorLink:
         self._connecting = anyio.Lock()
         self._line: _Line | None = None
         self._numbers = itertools.count(1)
-        self._questions: dict[int, _Question] = {}
+        self._questions: dict[int, Question] = {}
         self._tasks: TaskGroup | None = None
 
     def open(self, tasks: TaskGroup) -> None:
@@ -68,14 +84,26 @@ class SupervisorLink:
         Raises:
             SupervisorAbsent: Nobody is there to be asked.
         """
-        line = await self._connected()
-        waiting = self._questions[ticket] = _Question(line)
         try:
-            if await self._send(line, question):
-                await waiting.is_answered.wait()
-            return waiting.answer
+            return await (await self.post(ticket, question)).answer()
         finally:
-            del self._questions[ticket]
+            self.forget(ticket)
+
+    async def post(self, ticket: int, question: WorkerToSupervisor) -> Question:
+        """Ask, and leave waiting for later. To be followed by `forget`.
+
+        Raises:
+            SupervisorAbsent: Nobody is there to be asked.
+        """
+        line = self._line or await self._connected()
+        posted = self._questions[ticket] = Question(line)
+        if not await self._send(line, question):
+            posted.settle(None)
+        return posted
+
+    def forget(self, ticket: int) -> None:
+        """Be no longer interested in an answer."""
+        self._questions.pop(ticket, None)
 
     async def tell(self, news: WorkerToSupervisor) -> None:
         """Send what has no answer.
@@ -86,10 +114,10 @@ class SupervisorLink:
         if not await self._send(await self._connected(), news):
             raise SupervisorAbsent
 
-    async def tell_if_connected(self, news: WorkerToSupervisor) -> None:
-        """The same for what a supervisor that has gone need not know."""
+    def tell_soon(self, news: WorkerToSupervisor) -> None:
+        """The same for what a supervisor that has gone need not know. Does not wait."""
         if self._line is not None:
-            await self._send(self._line, news)
+            self._line.post(news)
 
     async def _send(self, line: _Line, message: WorkerToSupervisor) -> bool:
         """Whether it could be sent; if not, the line is dead."""
@@ -126,11 +154,10 @@ class SupervisorLink:
                 async for message in line.receive_all():
                     question = self._questions.get(message.ticket)
                     if question is not None:
-                        question.answer = message
-                        question.is_answered.set()
+                        question.settle(message)
         finally:
             if self._line is line:
                 self._line = None
             for question in self._questions.values():
                 if question.line is line:
-                    question.is_answered.set()
+                    question.settle(None)

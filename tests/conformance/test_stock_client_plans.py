@@ -36,7 +36,7 @@ _GENERATE = """
 
 @pytest.fixture(scope="module")
 def dora(server: HubServer) -> Person:
-    return server.person("dora", "--plan", _PLAN)
+    return server.person("limited-dora", "--plan", _PLAN)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_limits_are_hit_and_shown_and_usage_is_what_was_sent(
     assert "(0/3 requests remaining" in outcomes[-1][1]
     time.sleep(1.5)
     today = datetime.now(UTC).date().isoformat()
-    rows = server.gatehouse("usage", "--user", "dora", "--since", today, "--json").splitlines()
+    rows = server.gatehouse("usage", "--user", dora.name, "--since", today, "--json").splitlines()
     (row,) = [json.loads(text) for text in rows]
     assert (row["token"], row["model"]) == ("reading", model.name)
     assert row["num_requests"] == 3

@@ -1,6 +1,8 @@
 """Folders for hosts: links to what is allowed, refusals for what is not."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,20 @@ def test_only_the_newest_commits_of_a_repository_stay(
     assert not made[0].exists()
     assert all(path.exists() for path in made[-32:])
     assert folders.make("r1", f"{0:040x}", files).path.exists()
+
+
+def test_many_who_make_the_same_folder_at_once_get_one_that_stays(tmp_path: Path) -> None:
+    files = [regular("config.json"), large("model.safetensors", tmp_path / "blob")]
+    # Two workers, with four threads each.
+    workers = [ModelFolders(tmp_path / "views") for _ in range(2)]
+    for number in range(30):
+        start = threading.Barrier(8)
+
+        def make(worker: ModelFolders, commit: str = f"{number:040}") -> int:
+            start.wait()  # noqa: B023 - it runs before the next one is made
+            return worker.make("r1", commit, files).path.stat().st_ino
+
+        with ThreadPoolExecutor(8) as threads:
+            inodes = set(threads.map(make, workers * 4))
+        assert inodes == {(tmp_path / "views" / "r1" / f"{number:040}").stat().st_ino}
+    assert not list((tmp_path / "views" / "r1").glob(".*"))

@@ -4,11 +4,14 @@ Only names on a list are let in, so no code and no pickle ever reaches a host. K
 bytes; who may run the model was decided before.
 """
 
+import errno
 import json
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +51,8 @@ _MAX_INDEX_BYTES = 32 * 1024 * 1024
 _MAX_CONFIG_BYTES = 1024 * 1024
 # Anybody may ask for any commit of a repository; this many of its folders stay.
 _MAX_COMMITS = 32
+# Each time another worker put something broken there.
+_TRIES = 5
 _STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -87,6 +92,7 @@ class ModelFolders:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._making = threading.Lock()
 
     def make(self, storage_id: str, commit_oid: str, files: Iterable[ModelFile]) -> ModelFolder:
         """The folder of a commit, made if it is not there.
@@ -109,8 +115,10 @@ class ModelFolders:
             wanted = [file for name, file in by_name.items() if name in _SMALL_FILES]
             wanted += [by_name[_INDEX]] if _INDEX in by_name else []
             wanted += [file for file in files if _MODULE_FILES.fullmatch(file.path)]
-            _publish(folder, wanted + weights)
-            _leave_newest(folder.parent)
+            with self._making:
+                if not _is_whole(folder):
+                    _publish(folder, wanted + weights)
+                    _leave_newest(folder.parent)
         weight_bytes = sum(file.size for file in weights)
         return ModelFolder(folder, weight_bytes, cache_bytes(_config(folder)))
 
@@ -191,13 +199,26 @@ def _publish(folder: Path, files: list[ModelFile]) -> None:
                 target.symlink_to(file.local.resolve())
             else:
                 target.write_bytes(file.read())
-        if folder.exists():  # it was not whole
-            shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except OSError:
+        _put_in_place(temporary, folder)
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not _is_whole(folder):  # another worker may have been first
-            raise
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Give the folder its name, unless another worker was first; what is not whole goes."""
+    for _ in range(_TRIES):
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if _is_whole(folder):
+                return
+            # Its name first: nobody must find it while it is removed.
+            broken = temporary.with_name(f"{temporary.name}-broken")
+            with suppress(FileNotFoundError):
+                folder.rename(broken)
+            shutil.rmtree(broken, ignore_errors=True)
+        else:
+            return
+    raise ModelNotServable("The model's files could not be put together: please try again.")

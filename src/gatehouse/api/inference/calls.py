@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
-import anyio
 from anyio.to_thread import run_sync
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 
 from gatehouse.api.inference.answers import rate_limit_headers
+from gatehouse.api.inference.departures import until_the_client_leaves
 from gatehouse.api.inference.endings import note_end
-from gatehouse.api.inference.events import until_disconnected
 from gatehouse.api.inference.patience import find_patience
 from gatehouse.core.errors import GatehouseError
 from gatehouse.engines.registry import EngineName
@@ -121,7 +120,7 @@ class ModelCall:
         """
         admission = self.services.admission
         self.num_new_tokens = num_new_tokens
-        admitted = await run_sync(self._admit, num_new_tokens, num_prompts)
+        admitted = await admission.thread.run(self._admit, num_new_tokens, num_prompts)
         try:
             yield
         except BaseException as error:
@@ -173,25 +172,9 @@ class ModelCall:
         Raises:
             ClientDisconnect: The client left.
         """
-        results: list[Result] = []
-        errors: list[GatehouseError] = []
-        async with anyio.create_task_group() as tasks:
-
-            async def end_when_the_client_leaves() -> None:
-                await until_disconnected(self.request.receive)
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(end_when_the_client_leaves)
-            try:
-                results.append(await run())
-            except GatehouseError as error:
-                errors.append(error)
-            tasks.cancel_scope.cancel()
-        if errors:
-            raise errors[0]
-        if not results:
-            raise ClientDisconnect
-        return results[0]
+        with until_the_client_leaves(self.request.receive):
+            return await run()
+        raise ClientDisconnect
 
     def _admit(self, num_new_tokens: int, num_prompts: int) -> Admitted:
         """Blocking: counts in the database."""

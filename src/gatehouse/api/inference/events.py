@@ -10,13 +10,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-import anyio
 import msgspec
-from anyio.abc import TaskGroup
 from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gatehouse.api.inference.departures import until_the_client_leaves
 from gatehouse.core.errors import GatehouseError
 
 _COMMENT = b":\n\n"
@@ -63,17 +62,9 @@ class EventStream(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with anyio.create_task_group() as tasks:
-            wire = _Wire(send, self._start, tasks)
-
-            async def end_when_the_client_leaves() -> None:
-                await until_disconnected(receive)
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(end_when_the_client_leaves)
-            with wire.bridging_silence():
-                await self._answer(wire, scope, receive, send)
-            tasks.cancel_scope.cancel()
+        wire = _Wire(send, self._start)
+        with until_the_client_leaves(receive), wire.bridging_silence():
+            await self._answer(wire, scope, receive, send)
 
     async def _answer(self, wire: "_Wire", scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -108,26 +99,25 @@ class _Wire:
     and a timer starts the other one when it is wanted, since a task that sleeps takes kilobytes.
     """
 
-    def __init__(self, send: Send, start: Callable[[], Message], tasks: TaskGroup) -> None:
+    def __init__(self, send: Send, start: Callable[[], Message]) -> None:
         self._send = send
         self._start = start
-        self._tasks = tasks
         self._has_begun = False
         self._is_sending = False
-        self._comment_sent: anyio.Event | None = None
+        self._comment: asyncio.Task[None] | None = None
         self._last_sent = time.monotonic()
 
     async def send(self, data: bytes, *, is_last: bool = False) -> None:
-        while self._comment_sent is not None:
-            await self._comment_sent.wait()
+        while self._comment is not None:
+            await asyncio.wait([self._comment])
         self._is_sending = True
         await self._put(data, is_last=is_last)
         self._is_sending = False
 
     async def give_up(self) -> bool:
         """Whether nothing was sent; then nothing will be, and another answer can be."""
-        while self._comment_sent is not None:
-            await self._comment_sent.wait()
+        while self._comment is not None:
+            await asyncio.wait([self._comment])
         self._is_sending = not self._has_begun
         return self._is_sending
 
@@ -142,7 +132,7 @@ class _Wire:
             longest = _COMMENT_SECONDS if self._has_begun else _PATIENCE_SECONDS
             silence = time.monotonic() - self._last_sent
             if silence >= longest:
-                self._tasks.start_soon(self._comment)
+                self._start_comment()
                 longest, silence = _COMMENT_SECONDS, 0.0
             timer = loop.call_later(longest - silence, look)
 
@@ -151,15 +141,19 @@ class _Wire:
             yield
         finally:
             timer.cancel()
+            if self._comment is not None:
+                self._comment.cancel()
 
-    async def _comment(self) -> None:
+    def _start_comment(self) -> None:
         # A client that does not read would not read a comment either.
-        if self._is_sending or self._comment_sent is not None:
-            return
-        self._comment_sent = anyio.Event()
-        await self._put(_COMMENT, is_last=False)
-        self._comment_sent.set()
-        self._comment_sent = None
+        if not self._is_sending and self._comment is None:
+            self._comment = asyncio.ensure_future(self._send_comment())
+
+    async def _send_comment(self) -> None:
+        try:
+            await self._put(_COMMENT, is_last=False)
+        finally:
+            self._comment = None
 
     async def _put(self, data: bytes, *, is_last: bool) -> None:
         self._last_sent = time.monotonic()
@@ -167,9 +161,3 @@ class _Wire:
             self._has_begun = True
             await self._send(self._start())
         await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
-
-
-async def until_disconnected(receive: Receive) -> None:
-    """Return when the client has gone. The request's body must have been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Forbidden, Unauthenticated
+from gatehouse.core.own_thread import OwnThread
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.plans import PlanLimits, Plans, plan_of
 from gatehouse.identity.rate_limits import (
@@ -122,6 +123,7 @@ class Admission:
         self._ledger = ledger
         self._clock = clock
         self._allow_anonymous = allow_anonymous
+        self.thread = OwnThread("admission")
 
     def limits_of(self, actor: Actor) -> PlanLimits:
         return self._plans.limits_of(actor)

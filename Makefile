@@ -8,7 +8,7 @@ OLD_CLIENTS := .venv/clients/hub-0.23/installed .venv/clients/hub-0.36/installed
 # A file's tests share servers and models; the order is the one that tests/conftest.py gives.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install install-tests programs demo test fast conform soak fmt lint types check
+.PHONY: install install-tests programs demo test fast conform soak bench fmt lint types check
 
 ## Gatehouse in .venv. Running it again costs nothing until its dependencies change.
 install: .venv/installed
@@ -57,6 +57,10 @@ conform: install-tests
 soak: .venv/installed-tests
 	PYTHONPATH=tests $(BIN)/python tests/soak/soak.py
 
+## What the hub adds to an engine, measured here and now; no part of `make test`.
+bench: .venv/installed-tests
+	$(BIN)/python -m benchmarks.inference
+
 fmt: .venv/installed-tests
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
@@ -65,7 +69,7 @@ lint: .venv/installed-tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs README.md CHANGELOG.md Makefile
+	$(BIN)/codespell src tests benchmarks docs README.md CHANGELOG.md Makefile
 	$(BIN)/djlint --lint --quiet src/gatehouse/web/templates
 
 # Each room of tests may have a conftest; mypy takes one file of a name at a time.

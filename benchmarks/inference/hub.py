@@ -94,6 +94,8 @@ def running_hub(folder: Path) -> Iterator[Hub]:
     environment = {
         "GATEHOUSE_DATA_DIR": str(settings.data_dir),
         "GATEHOUSE_SUPERVISOR_SOCKET": str(path),
+        # The first request waits for its model.
+        "GATEHOUSE_COLD_MODEL_WAIT_SECONDS": "60",
     }
     supervisor = [sys.executable, "-m", "benchmarks.inference.null_supervisor", str(path)]
     with _process(supervisor, {}, None, stdin=subprocess.PIPE):

@@ -1,18 +1,17 @@
-"""The supervisor with real leases and sessions, whose hosts are threads of its own process.
+"""The supervisor with real leases and sessions, whose hosts run an engine that computes nothing.
 
 Run as `python -m benchmarks.inference.null_supervisor SOCKET`; ends when its standard input does.
 """
 
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskGroup
 
 from benchmarks.inference.null_engine import NullEngine
-from gatehouse.engines.host import Host, listen
 from gatehouse.engines.messages import ForkHost, HostReady
 from gatehouse.inference.lifecycle import local_socket
 from gatehouse.inference.lifecycle.channel import Channel
@@ -27,16 +26,14 @@ _IDLE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class ThreadHosts:
-    """`HostProcesses` in this process. None of them ever ends."""
+class NullHosts:
+    """`HostProcesses` of null hosts. None of them ends before this process does."""
 
     listener: HostListener
+    tasks: TaskGroup
 
     def start(self, order: ForkHost) -> None:
-        engine = NullEngine.load(Path(order.folder))
-        Host(engine, listen(order.socket_path), on_crash=lambda: os._exit(70)).start()
-        self.listener.on_started(order.host_id, os.getpid())
-        self.listener.on_ready(order.host_id, HostReady(engine.describe(), engine.memory_bytes()))
+        self.tasks.start_soon(self._run, order)
 
     def end(self, host_id: int) -> None:
         raise NotImplementedError
@@ -44,11 +41,22 @@ class ThreadHosts:
     def startup_seconds(self) -> float:
         return 0.0
 
+    async def _run(self, order: ForkHost) -> None:
+        command = [sys.executable, "-m", "benchmarks.inference.null_host"]
+        arguments = [order.folder, order.socket_path]
+        async with await anyio.open_process([*command, *arguments], stderr=None) as process:
+            self.listener.on_started(order.host_id, process.pid)
+            assert process.stdout is not None
+            await process.stdout.receive()
+            engine = NullEngine.load(Path(order.folder))
+            ready = HostReady(engine.describe(), engine.memory_bytes())
+            self.listener.on_ready(order.host_id, ready)
+            await process.wait()
+
 
 async def serve(socket_path: str) -> None:
     """Listen for hub workers until standard input is closed."""
     leases = Leases(socket_path, _ROOMY_BYTES, _IDLE_SECONDS, num_cores=1)
-    leases.use(ThreadHosts(leases))
     callers = Callers()
 
     async def serve_worker(stream: LocalSocket) -> None:
@@ -57,6 +65,7 @@ async def serve(socket_path: str) -> None:
         await WorkerSession(leases, channel, callers).serve()
 
     async with anyio.create_task_group() as tasks:
+        leases.use(NullHosts(leases, tasks))
         tasks.start_soon(local_socket.serve, socket_path, serve_worker)
         await anyio.wait_readable(sys.stdin.fileno())
         tasks.cancel_scope.cancel()

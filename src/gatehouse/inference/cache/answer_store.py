@@ -17,6 +17,7 @@ import msgspec
 
 from gatehouse.inference.cache.answer_file import (
     CLOCK_SLACK_SECONDS,
+    EVERYBODY,
     SCHEMA,
     SCHEMA_VERSION,
     TOUCH_SECONDS,
@@ -119,8 +120,8 @@ class AnswerStore:
         connection.execute(
             "DELETE FROM answers WHERE stored_at < ? OR stored_at > ?", (oldest, newest)
         )
-        _shrink(connection, "owner = ?", (who,), share, self._max_entries // _OWNER_SHARE)
-        _shrink(connection, "1", (), self._max_bytes, self._max_entries)
+        _shrink(connection, who, share, self._max_entries // _OWNER_SHARE)
+        _shrink(connection, EVERYBODY, self._max_bytes, self._max_entries)
         connection.execute("COMMIT")
 
     def _use(self, work: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
@@ -172,7 +173,7 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_size_limit = 16777216")
         if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             connection.executescript(
-                "BEGIN IMMEDIATE; DROP TABLE IF EXISTS answers;"
+                "BEGIN IMMEDIATE; DROP TABLE IF EXISTS answers; DROP TABLE IF EXISTS sums;"
                 f"{SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
     except sqlite3.Error:
@@ -182,24 +183,23 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _count(connection: sqlite3.Connection) -> tuple[int, int]:
-    query = "SELECT count(*), coalesce(sum(num_bytes), 0) FROM answers"
-    num_entries, num_bytes = connection.execute(query).fetchone()
+    return _sums(connection, EVERYBODY)
+
+
+def _sums(connection: sqlite3.Connection, owner: str) -> tuple[int, int]:
+    """How many answers an owner has, and their bytes."""
+    query = "SELECT num_entries, num_bytes FROM sums WHERE owner = ?"
+    num_entries, num_bytes = connection.execute(query, (owner,)).fetchone() or (0, 0)
     return num_entries, num_bytes
 
 
-def _shrink(
-    connection: sqlite3.Connection,
-    which: str,
-    values: tuple[str, ...],
-    max_bytes: int,
-    max_entries: int,
-) -> None:
-    """Delete the least recently used of some answers until they are within two bounds."""
-    query = f"SELECT count(*), coalesce(sum(num_bytes), 0) FROM answers WHERE {which}"  # noqa: S608 - our own words
-    num_entries, num_bytes = connection.execute(query, values).fetchone()
+def _shrink(connection: sqlite3.Connection, owner: str, max_bytes: int, max_entries: int) -> None:
+    """Delete an owner's least recently used answers until they are within two bounds."""
+    num_entries, num_bytes = _sums(connection, owner)
     if num_bytes <= max_bytes and num_entries <= max_entries:
         return
-    oldest = f"SELECT key, num_bytes FROM answers WHERE {which} ORDER BY last_used, rowid"  # noqa: S608
+    which, values = ("", ()) if owner == EVERYBODY else ("WHERE owner = ?", (owner,))
+    oldest = f"SELECT key, num_bytes FROM answers {which} ORDER BY last_used, rowid"  # noqa: S608
     gone = []
     for key, size in connection.execute(oldest, values):
         if num_bytes <= max_bytes and num_entries <= max_entries:

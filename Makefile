@@ -45,7 +45,7 @@ programs:
 test: install-tests lint types
 	$(BIN)/pytest $(SPREAD) --durations 15
 
-## Without the stock clients and the browser; well under a minute.
+## Without the stock clients and the browser.
 fast: .venv/installed-tests
 	$(BIN)/pytest $(SPREAD) -m 'not conformance and not browser'
 

@@ -97,11 +97,7 @@ def parse_text_generation(
         raise ValidationFailed("`parameters` must be an object")
     fields = Fields(parameters or {})
     best_of = _best_of(fields, is_stream=is_stream)
-    prompt_details = fields.boolean("decoder_input_details")
-    if prompt_details and is_stream:
-        raise ValidationFailed(
-            "`decoder_input_details` == true is not supported when streaming tokens"
-        )
+    prompt_details = _prompt_details(fields, is_stream=is_stream)
     sampling = _sampling(fields)
     max_new_tokens = _max_new_tokens(fields, max_new_tokens_cap)
     stop = read_stop(fields)
@@ -126,17 +122,15 @@ def parse_text_generation(
     )
     if request.max_total_tokens is not None and max_new_tokens is None:
         request = _by_total_length(request, max_new_tokens_cap)
-    full_text = fields.boolean("return_full_text", default=defaults.return_full_text)
-    is_batch = isinstance(body["inputs"], list)
     if is_stream and len(prompts) > 1:
         raise ValidationFailed("`inputs` must be a string when streaming tokens")
     return TextGenerationJob(
         prompts=prompts,
         request=request,
-        is_batch=is_batch,
+        is_batch=isinstance(body["inputs"], list),
         num_sequences=_num_sequences(fields, is_stream=is_stream),
         best_of=best_of,
-        return_full_text=full_text,
+        return_full_text=fields.boolean("return_full_text", default=defaults.return_full_text),
         with_details=fields.boolean("details") or prompt_details,
     )
 
@@ -153,6 +147,15 @@ def _best_of(fields: Fields, *, is_stream: bool) -> int:
     if not fields.boolean("do_sample") and all(fields.raw(name) is None for name in named):
         raise ValidationFailed("you must use sampling when `best_of` is > 1")
     return best_of
+
+
+def _prompt_details(fields: Fields, *, is_stream: bool) -> bool:
+    is_wanted = fields.boolean("decoder_input_details")
+    if is_wanted and is_stream:
+        raise ValidationFailed(
+            "`decoder_input_details` == true is not supported when streaming tokens"
+        )
+    return is_wanted
 
 
 def _sampling(fields: Fields) -> SamplingParams:

@@ -70,6 +70,7 @@ class Metrics:
         self._folder = folder
         self._registry = CollectorRegistry()
         self._models: set[str] = set()
+        # These three have no types in the library.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         if folder is not None:
             # The library asks its environment when it is imported, which may be too early.

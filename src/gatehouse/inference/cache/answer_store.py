@@ -199,6 +199,7 @@ def _shrink(connection: sqlite3.Connection, owner: str, max_bytes: int, max_entr
     if num_bytes <= max_bytes and num_entries <= max_entries:
         return
     which, values = ("", ()) if owner == EVERYBODY else ("WHERE owner = ?", (owner,))
+    # `which` is one of the two texts above.
     oldest = f"SELECT key, num_bytes FROM answers {which} ORDER BY last_used, rowid"  # noqa: S608
     gone = []
     for key, size in connection.execute(oldest, values):

@@ -18,7 +18,7 @@ from gatehouse.inference.lifecycle.channel import Channel
 from gatehouse.inference.lifecycle.host_processes import ForkedHosts
 from gatehouse.inference.lifecycle.leases import Leases
 from gatehouse.inference.lifecycle.local_socket import LocalSocket
-from gatehouse.inference.lifecycle.messages import WorkerToSupervisor
+from gatehouse.inference.lifecycle.messages import SupervisorToWorker, WorkerToSupervisor
 from gatehouse.inference.lifecycle.worker_session import Callers, WorkerSession
 
 _LOOK_SECONDS = 1.0
@@ -50,7 +50,8 @@ async def serve(options: SupervisorOptions) -> None:
     callers = Callers()
 
     async def serve_worker(stream: LocalSocket) -> None:
-        channel = Channel(stream, WorkerToSupervisor)  # type: ignore[var-annotated]
+        channel: Channel[SupervisorToWorker, WorkerToSupervisor]
+        channel = Channel(stream, WorkerToSupervisor)
         try:
             await WorkerSession(leases, channel, callers).serve()
         except* Exception:  # noqa: BLE001 - outermost: one worker's trouble is not the others'

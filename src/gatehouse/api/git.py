@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gatehouse.http.actors import CurrentActor
+from gatehouse.http.bodies import uploaded_pieces
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import RepoGate
 from gatehouse.identity.permissions import Permission
@@ -47,7 +48,7 @@ async def upload_pack(
 ) -> Response:
     pack = await smart_http.upload_pack(
         services.repositories.git_path(repository),
-        request.stream(),
+        uploaded_pieces(request),
         protocol=request.headers.get("git-protocol"),
         encoding=request.headers.get("content-encoding"),
     )
@@ -67,7 +68,7 @@ async def receive_pack(
 
     result = await smart_http.receive_pack(
         services.repositories.git_path(repository),
-        request.stream(),
+        uploaded_pieces(request),
         check,
         protocol=request.headers.get("git-protocol"),
         encoding=request.headers.get("content-encoding"),

@@ -48,6 +48,10 @@ class TooLarge(GatehouseError):
     """A body or a file is over its limit."""
 
 
+class TimedOut(GatehouseError):
+    """The caller took too long over their part."""
+
+
 class Limited(GatehouseError):
     """The caller did this too often.
 

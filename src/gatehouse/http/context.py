@@ -10,6 +10,7 @@ from starlette.requests import Request
 from gatehouse.core.clock import Clock
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
+from gatehouse.http.body_waits import BodyWaits
 from gatehouse.http.client_address import TrustedProxies
 from gatehouse.identity.capabilities import Capabilities
 from gatehouse.identity.device_flow import DeviceFlow
@@ -74,6 +75,7 @@ class Services:
     sign_in_limits: SignInLimits
     plans: Plans
     trusted_proxies: TrustedProxies
+    body_waits: BodyWaits
     capabilities: Capabilities
     blobs: BlobStore
     repositories: Repositories

@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 from gatehouse.core.clock import Clock, SystemClock
 from gatehouse.core.settings import Settings
 from gatehouse.db.engine import Database
+from gatehouse.http.body_waits import BodyWaits
 from gatehouse.http.client_address import TrustedProxies
 from gatehouse.http.context import Services
 from gatehouse.identity.capabilities import Capabilities
@@ -98,6 +99,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         sign_in_limits=SignInLimits(counters, clock),
         plans=plans,
         trusted_proxies=TrustedProxies(settings.trusted_proxies),
+        body_waits=BodyWaits(),
         capabilities=Capabilities(folder_secret(folder), clock),
         blobs=blobs,
         repositories=repositories,

@@ -23,7 +23,12 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-_CODES = {401: "invalid_api_key", 402: "insufficient_quota", 429: "rate_limit_exceeded"}
+_CODES = {
+    401: "invalid_api_key",
+    402: "insufficient_quota",
+    408: "request_timeout",
+    429: "rate_limit_exceeded",
+}
 _SERVER_ERROR = 500
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from gatehouse.db.engine import Database
-from gatehouse.identity.counters import Change, Count, Counters, MemoryCounters, Want, WindowFull
+from gatehouse.identity.counters import (
+    Change,
+    Count,
+    Counters,
+    CountersBusy,
+    MemoryCounters,
+    Want,
+    WindowFull,
+)
 from gatehouse.identity.database_counters import DatabaseCounters
 
 _NOW = 1_000_000
@@ -95,6 +103,50 @@ def test_windows_that_ended_are_swept_away(tmp_path: Path) -> None:
     with database.read() as session:
         left = session.connection().exec_driver_sql("SELECT key FROM counters_1").scalars().all()
     assert left == ["last"]
+    database.dispose()
+
+
+def test_what_may_not_wait_counts_like_what_may(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    counters = DatabaseCounters(database)
+    (first,) = counters.take([want(amount=3)], _NOW)
+    assert counters.take([want(amount=4)], _NOW, may_wait=False) == (Count(7, first.ends_at),)
+    with pytest.raises(WindowFull):
+        counters.take([want("b"), want(amount=4)], _NOW, may_wait=False)
+    counters.change([Change("a", first.ends_at, -5)], may_wait=False)
+    assert counters.read("a", 60, _NOW).used == 2
+    assert counters.read("b", 60, _NOW).used == 0
+    database.dispose()
+
+
+def test_what_may_not_wait_changes_nothing_while_another_writes(tmp_path: Path) -> None:
+    database, other = open_database(tmp_path), open_database(tmp_path)
+    counters = DatabaseCounters(database)
+    (count,) = counters.take([want()], _NOW)
+    with other.write() as session:
+        session.connection()  # which begins the transaction
+        with pytest.raises(CountersBusy):
+            counters.take([want()], _NOW, may_wait=False)
+        with pytest.raises(CountersBusy):
+            counters.change([Change("a", count.ends_at, 5)], may_wait=False)
+    assert counters.read("a", 60, _NOW).used == 1
+    database.dispose()
+    other.dispose()
+
+
+def test_counts_that_do_not_wait_leave_no_endless_log(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    counters = DatabaseCounters(database)
+    num_waited = 0
+    for _ in range(3000):
+        try:
+            counters.take([want(limit=5000)], _NOW, may_wait=False)
+        except CountersBusy:
+            counters.take([want(limit=5000)], _NOW)
+            num_waited += 1
+    assert counters.read("a", 60, _NOW).used == 3000
+    assert 0 < num_waited < 30
+    assert (tmp_path / "counters.db-wal").stat().st_size < 8 * 2**20
     database.dispose()
 
 

@@ -39,7 +39,7 @@ class House:
         )
 
     def settle(self, reservation: Reservation, num_tokens: int = 0, **options: bool) -> None:
-        self.limits.settle(*correction(reservation, num_tokens=num_tokens, **options))
+        self.limits.settle(correction(reservation, num_tokens=num_tokens, **options))
 
 
 def _plan(actor: Actor) -> PlanLimits:

@@ -330,32 +330,39 @@ async def test_other_requests_do_not_wait_for_the_other_worker(tmp_path: Path) -
     cache.close()
 
 
-async def test_new_answer_is_given_out_before_it_is_kept(
+async def test_new_answer_is_given_out_and_again_before_it_is_kept(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_keep = threading.Event()
-    keep = AnswerStore.keep
+    keep_all = AnswerStore.keep_all
 
     def keep_slowly(store: AnswerStore, *what: Any) -> None:
         may_keep.wait(10)
-        keep(store, *what)
+        keep_all(store, *what)
 
-    monkeypatch.setattr(AnswerStore, "keep", keep_slowly)
+    monkeypatch.setattr(AnswerStore, "keep_all", keep_slowly)
     async with shelf.open() as cache:
-        runs, later = Runs(), []
+        runs = Runs()
         with anyio.fail_after(5):
             assert await get(cache, runs) == (b"answer 1", CacheOutcome.MISS)
-
-        async def ask_again() -> None:
-            later.append(await get(cache, runs))
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask_again)
-            await anyio.sleep(0.05)
-            assert later == []
-            may_keep.set()
-    assert later == [(b"answer 1", CacheOutcome.HIT)]
+            assert await get(cache, runs) == (b"answer 1", CacheOutcome.HIT)
+            await anyio.sleep(0.05)  # it is being written by now
+            assert await get(cache, runs) == (b"answer 1", CacheOutcome.HIT)
+        assert cache.count()[0] == 0
+        may_keep.set()
     assert runs.count == 1
+    assert cache.count()[0] == 1
+
+
+async def test_newest_answer_is_the_one_that_stays(shelf: Shelf) -> None:
+    async with shelf.open() as cache:
+        runs = Runs()
+        await get(cache, runs)
+        for _ in range(3):
+            await get(cache, runs, use=CacheUse.REFRESH)
+        assert await get(cache, runs) == (b"answer 4", CacheOutcome.HIT)
+    async with shelf.open() as cache:
+        assert await get(cache, runs) == (b"answer 4", CacheOutcome.HIT)
 
 
 async def test_what_is_being_kept_is_kept_though_the_worker_stops(shelf: Shelf) -> None:

@@ -2,14 +2,14 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, StaticPool
 
 
 class Database:
@@ -28,7 +28,9 @@ class Database:
         is_sqlite = make_url(url).get_backend_name() == "sqlite"
         in_memory = is_sqlite and make_url(url).database in (None, "", ":memory:")
         self.engine = _create(url, in_memory=in_memory)
-        self._watcher = _Watcher(self.engine) if is_sqlite and not in_memory else None
+        self._is_file = is_sqlite and not in_memory
+        self._impatient: list[PoolProxiedConnection] = []
+        self._watcher = _Watcher(self.impatient_connection) if self._is_file else None
         self._writing = self.engine.execution_options(gatehouse_write=True)
         if is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
@@ -53,9 +55,25 @@ class Database:
         """
         return None if self._watcher is None else self._watcher.version()
 
+    def impatient_connection(self) -> sqlite3.Connection | None:
+        """A connection of the caller's own that raises rather than waits for another writer.
+
+        `sqlite3.OperationalError` is what it raises. None where every query may wait: PostgreSQL,
+        or SQLite in memory. Any thread may use it, one at a time; `dispose` closes it.
+        """
+        if not self._is_file:
+            return None
+        pooled = self.engine.raw_connection()
+        pooled.detach()
+        connection = pooled.dbapi_connection
+        assert isinstance(connection, sqlite3.Connection)
+        connection.execute("PRAGMA busy_timeout = 0")
+        self._impatient.append(pooled)
+        return connection
+
     def dispose(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
+        for connection in self._impatient:
+            connection.close()
         self.engine.dispose()
 
 
@@ -66,8 +84,9 @@ class _Watcher:
     https://sqlite.org/pragma.html#pragma_data_version
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, connect: Callable[[], sqlite3.Connection | None]) -> None:
+        # Not one of the pool: numbers of different connections cannot be compared.
+        self._connect = connect
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -75,26 +94,13 @@ class _Watcher:
         with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = self._open()
+                    self._connection = self._connect()
+                if self._connection is None:
+                    return None
                 found = self._connection.execute("PRAGMA data_version").fetchone()
             except sqlite3.OperationalError:  # somebody has the file for themselves
                 return None
         return int(found[0])
-
-    def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _open(self) -> sqlite3.Connection:
-        # Not one of the pool: numbers of different connections cannot be compared.
-        self._pooled = self._engine.raw_connection()
-        self._pooled.detach()
-        connection = self._pooled.dbapi_connection
-        assert isinstance(connection, sqlite3.Connection)
-        connection.execute("PRAGMA busy_timeout = 0")
-        return connection
 
 
 def _create(url: str, *, in_memory: bool) -> Engine:

@@ -62,23 +62,34 @@ class WindowFull(Exception):
         self.count = count
 
 
+class CountersBusy(Exception):
+    """It would have to wait, and may not. Nothing was changed."""
+
+
 class Counters(Protocol):
     """Safe to call from any thread; shared by all who share its store."""
 
-    def take(self, wants: Sequence[Want], now: int) -> tuple[Count, ...]:
+    def take(self, wants: Sequence[Want], now: int, *, may_wait: bool = True) -> tuple[Count, ...]:
         """Take all amounts, or none.
 
         Args:
             wants: Different keys, always in the same order for the same caller.
             now: Unix seconds.
+            may_wait: False on an event loop.
 
         Raises:
             WindowFull: One does not fit.
+            CountersBusy: It may not wait, and would have to. Now and then for no other reason than
+                that the store wants some care.
         """
         ...
 
-    def change(self, changes: Sequence[Change]) -> None:
-        """Correct what was taken; a count never falls below nothing."""
+    def change(self, changes: Sequence[Change], *, may_wait: bool = True) -> None:
+        """Correct what was taken; a count never falls below nothing.
+
+        Raises:
+            CountersBusy: As in `take`.
+        """
         ...
 
     def read(self, key: str, window_seconds: int, now: int) -> Count:
@@ -97,7 +108,7 @@ class MemoryCounters:
         self._lock = threading.Lock()
         self._counts: dict[str, Count] = {}
 
-    def take(self, wants: Sequence[Want], now: int) -> tuple[Count, ...]:
+    def take(self, wants: Sequence[Want], now: int, *, may_wait: bool = True) -> tuple[Count, ...]:
         with self._lock:
             taken = []
             for want in wants:
@@ -108,7 +119,7 @@ class MemoryCounters:
             self._counts.update(zip((want.key for want in wants), taken, strict=True))
         return tuple(taken)
 
-    def change(self, changes: Sequence[Change]) -> None:
+    def change(self, changes: Sequence[Change], *, may_wait: bool = True) -> None:
         with self._lock:
             for change in changes:
                 count = self._counts.get(change.key)

@@ -4,6 +4,7 @@ Each key is one conditional upsert, so that no two requests can take the same re
 to outlive a power cut: see docs/adr/0007.
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, text
 
 from gatehouse.db.engine import Database
-from gatehouse.identity.counters import Change, Count, Want, WindowFull
+from gatehouse.identity.counters import Change, Count, CountersBusy, Want, WindowFull
 
 _METADATA = MetaData()
 # Not among the tables that migrations know: it may be dropped at any time, and is made on first
@@ -43,6 +44,9 @@ _CHANGE = """
 _CLEAR = "DELETE FROM counters_1 WHERE key = :key"
 _SWEEP = "DELETE FROM counters_1 WHERE ends_at <= :now"
 _SWEEP_SECONDS = 600
+# A connection that may not wait leaves it to others to copy the log into the file and to sync it,
+# so these have to get a turn: at two or three pages a change, before SQLite's own 1000 pages.
+_QUICK_CHANGES = 250
 # Any number will do, as long as every Gatehouse uses the same.
 _POSTGRESQL_LOCK = 0x6761_7463
 
@@ -64,22 +68,22 @@ class DatabaseCounters:
             for sql in (_TAKE, _READ, _CHANGE, _CLEAR, _SWEEP)
         }
         # SQLite has one writer, and others poll for their turn: threads rather queue here.
-        self._turn: AbstractContextManager[Any] = (
-            threading.Lock() if self._is_sqlite else nullcontext()
-        )
+        self._turn = threading.Lock()
+        self._quick: sqlite3.Connection | None = None
+        self._quick_changes_left = _QUICK_CHANGES
         self._is_ready = False
         self._sweep_at = 0
 
-    def take(self, wants: Sequence[Want], now: int) -> tuple[Count, ...]:
-        with self._transaction() as execute:
-            counts = tuple(_take(execute, want, now) for want in wants)
-            if now >= self._sweep_at:
-                execute(_SWEEP, {"now": now})
-                self._sweep_at = now + _SWEEP_SECONDS
-        return counts
+    def take(self, wants: Sequence[Want], now: int, *, may_wait: bool = True) -> tuple[Count, ...]:
+        if now >= self._sweep_at:
+            if not may_wait:
+                raise CountersBusy
+            self._sweep(now)
+        with self._transaction(may_wait=may_wait) as execute:
+            return tuple(_take(execute, want, now) for want in wants)
 
-    def change(self, changes: Sequence[Change]) -> None:
-        with self._transaction() as execute:
+    def change(self, changes: Sequence[Change], *, may_wait: bool = True) -> None:
+        with self._transaction(may_wait=may_wait) as execute:
             # In one order for all, since PostgreSQL locks row by row.
             for change in sorted(changes, key=lambda change: change.key):
                 values = {"key": change.key, "ends_at": change.ends_at, "amount": change.amount}
@@ -93,29 +97,78 @@ class DatabaseCounters:
         with self._transaction() as execute:
             execute(_CLEAR, {"key": key})
 
+    def _sweep(self, now: int) -> None:
+        with self._transaction() as execute:
+            execute(_SWEEP, {"now": now})
+        self._sweep_at = now + _SWEEP_SECONDS
+
+    def _transaction(
+        self, *, is_writing: bool = True, may_wait: bool = True
+    ) -> AbstractContextManager[_Execute]:
+        if may_wait:
+            return self._after_waiting(is_writing=is_writing)
+        return self._at_once()
+
     @contextmanager
-    def _transaction(self, *, is_writing: bool = True) -> Iterator[_Execute]:
-        self._make_ready()
-        with self._turn:
+    def _after_waiting(self, *, is_writing: bool) -> Iterator[_Execute]:
+        with self._turn if self._is_sqlite else nullcontext():
+            self._make_ready()
             connection = self._database.engine.raw_connection()
             try:
                 cursor = connection.cursor()
                 if self._is_sqlite and is_writing:
+                    self._copy_log(cursor)
                     cursor.execute("BEGIN IMMEDIATE")
-
-                def execute(sql: str, values: Mapping[str, Any]) -> Any:
-                    compiled = self._statements[sql]
-                    order = compiled.positiontup
-                    cursor.execute(
-                        compiled.string, values if order is None else [values[k] for k in order]
-                    )
-                    return cursor.fetchone() if cursor.description else None
-
-                yield execute
+                yield self._executing(cursor)
                 connection.commit()
             finally:
                 # Returned to the pool, which rolls back what was not committed.
                 connection.close()
+
+    @contextmanager
+    def _at_once(self) -> Iterator[_Execute]:
+        if not self._turn.acquire(blocking=False):
+            raise CountersBusy
+        try:
+            cursor = self._begun_at_once()
+            try:
+                yield self._executing(cursor)
+                cursor.execute("COMMIT")
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            self._quick_changes_left -= 1
+        finally:
+            self._turn.release()
+
+    def _begun_at_once(self) -> sqlite3.Cursor:
+        """A cursor in a transaction that waits for no other writer and for no disk."""
+        if not self._is_ready or self._quick_changes_left <= 0:
+            raise CountersBusy
+        if self._quick is None:
+            self._quick = self._database.impatient_connection()
+            if self._quick is None:
+                raise CountersBusy
+            self._quick.execute("PRAGMA wal_autocheckpoint = 0")
+        try:
+            return self._quick.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:  # another process writes
+            raise CountersBusy from None
+
+    def _copy_log(self, cursor: Any) -> None:
+        """Do what changes that may not wait have left undone: the next change syncs the log."""
+        if self._quick_changes_left <= 0:
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._quick_changes_left = _QUICK_CHANGES
+
+    def _executing(self, cursor: Any) -> _Execute:
+        def execute(sql: str, values: Mapping[str, Any]) -> Any:
+            compiled = self._statements[sql]
+            order = compiled.positiontup
+            cursor.execute(compiled.string, values if order is None else [values[k] for k in order])
+            return cursor.fetchone() if cursor.description else None
+
+        return execute
 
     def _make_ready(self) -> None:
         if self._is_ready:

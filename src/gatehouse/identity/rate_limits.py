@@ -4,6 +4,7 @@ Both are taken before a model runs, in one step, so that simultaneous requests c
 afterwards the tokens are settled to what was generated. A crash in between leaves them taken.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatehouse.core.clock import Clock
@@ -75,6 +76,7 @@ class RateLimits:
         *,
         num_requests: int = 1,
         num_tokens: int = 0,
+        may_wait: bool = True,
     ) -> Reservation:
         """Take requests and tokens, or neither.
 
@@ -85,9 +87,11 @@ class RateLimits:
             pricing_url: The plans page as the caller reaches it.
             num_requests: How many requests the call counts as.
             num_tokens: The most that it can generate.
+            may_wait: False on an event loop.
 
         Raises:
             RateLimited: One of the windows has not so much left.
+            CountersBusy: It may not wait, and would have to.
         """
         caller = caller_key(actor, address)
         wants = [Want(f"requests {caller}", num_requests, limits.requests_per_hour, _HOUR)]
@@ -95,7 +99,7 @@ class RateLimits:
             wants.append(Want(f"tokens {caller}", num_tokens, limits.tokens_per_day, _DAY))
         now = self._now()
         try:
-            counts = self._counters.take(wants, now)
+            counts = self._counters.take(wants, now, may_wait=may_wait)
         except WindowFull as full:
             allowance = _allowance(full.want, full.count, now)
             sentence = _refusal(actor, full.want, allowance, pricing_url)
@@ -111,8 +115,13 @@ class RateLimits:
         count = self._counters.read(key, _HOUR, now)
         return _allowance(Want(key, 1, limits.requests_per_hour, _HOUR), count, now)
 
-    def settle(self, *corrections: Change) -> None:
-        self._counters.change(corrections)
+    def settle(self, corrections: Sequence[Change], *, may_wait: bool = True) -> None:
+        """Correct what was taken.
+
+        Raises:
+            CountersBusy: It may not wait, and would have to.
+        """
+        self._counters.change(corrections, may_wait=may_wait)
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp())

@@ -85,7 +85,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     pro_models = ProModels(database, clock)
     rate_limits = RateLimits(counters, clock)
     usage = Usage(database)
-    ledger = Ledger(usage, lambda changes: rate_limits.settle(*changes))
+    ledger = Ledger(usage, rate_limits.settle)
     return Services(
         settings=settings,
         clock=clock,

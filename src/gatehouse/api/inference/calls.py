@@ -27,6 +27,7 @@ from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.endings import on_end
 from gatehouse.http.model_gates import MAIN, ModelGate
 from gatehouse.identity.actors import Actor
+from gatehouse.identity.counters import CountersBusy
 from gatehouse.identity.plans import PlanLimits, plan_of
 from gatehouse.inference.cache.response_cache import CacheOutcome
 from gatehouse.inference.generation import Target
@@ -120,7 +121,10 @@ class ModelCall:
         """
         admission = self.services.admission
         self.num_new_tokens = num_new_tokens
-        admitted = await admission.thread.run(self._admit, num_new_tokens, num_prompts)
+        try:
+            admitted = self._admit(num_new_tokens, num_prompts, may_wait=False)
+        except CountersBusy:
+            admitted = await admission.thread.run(self._admit, num_new_tokens, num_prompts)
         try:
             yield
         except BaseException as error:
@@ -176,12 +180,15 @@ class ModelCall:
             return await run()
         raise ClientDisconnect
 
-    def _admit(self, num_new_tokens: int, num_prompts: int) -> Admitted:
-        """Blocking: counts in the database."""
+    def _admit(self, num_new_tokens: int, num_prompts: int, *, may_wait: bool = True) -> Admitted:
         admission, caller = self.services.admission, self.caller
         try:
             admitted = admission.admit(
-                caller, self.repository, num_new_tokens=num_new_tokens, num_requests=num_prompts
+                caller,
+                self.repository,
+                num_new_tokens=num_new_tokens,
+                num_requests=num_prompts,
+                may_wait=may_wait,
             )
         except GatehouseError:
             self.headers.update(rate_limit_headers(admission.standing(caller)))

@@ -9,7 +9,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,21 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQL
 
 _encoder = msgspec.msgpack.Encoder()
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class NewAnswer:
+    """An answer to be kept.
+
+    Attributes:
+        key: See `cache_key`.
+        owner: Whose share it counts against; only a hash of it is written.
+        answer: One that is larger than a share is not kept.
+    """
+
+    key: str
+    owner: str
+    answer: CachedAnswer
 
 
 class AnswerStore:
@@ -75,16 +91,11 @@ class AnswerStore:
         return self._use(lambda connection: self._find(connection, key), None)
 
     def keep(self, key: str, owner: str, answer: CachedAnswer) -> None:
-        """Take an answer in, and let go of what is over a bound.
+        self.keep_all([NewAnswer(key, owner, answer)])
 
-        Args:
-            key: See `cache_key`.
-            owner: Whose share it counts against; only a hash of it is written.
-            answer: One that is larger than a share is not kept.
-        """
-        who = hashlib.sha256(owner.encode()).hexdigest()[:32]
-        data = _encoder.encode(answer)
-        self._use(lambda connection: self._keep(connection, key, who, data), None)
+    def keep_all(self, answers: Iterable[NewAnswer]) -> None:
+        """Take answers in, and let go of what is over a bound."""
+        self._use(lambda connection: self._keep_all(connection, answers), None)
 
     def count(self) -> tuple[int, int]:
         """How many answers there are, and their bytes."""
@@ -107,22 +118,32 @@ class AnswerStore:
             connection.execute("UPDATE answers SET last_used = ? WHERE key = ?", (now, key))
         return decode_answer(answer)
 
-    def _keep(self, connection: sqlite3.Connection, key: str, who: str, data: bytes) -> None:
-        num_bytes = len(data) + _ENTRY_OVERHEAD_BYTES
+    def _keep_all(self, connection: sqlite3.Connection, answers: Iterable[NewAnswer]) -> None:
         share = self._max_bytes // _OWNER_SHARE
         now = self._clock()
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("DELETE FROM answers WHERE key = ?", (key,))
-        if num_bytes <= share:
-            row = (key, who, data, num_bytes, now, now)
-            connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+        owners = {self._insert(connection, new, share, now) for new in answers}
         oldest, newest = now - self._max_age_seconds, now + CLOCK_SLACK_SECONDS
         connection.execute(
             "DELETE FROM answers WHERE stored_at < ? OR stored_at > ?", (oldest, newest)
         )
-        _shrink(connection, who, share, self._max_entries // _OWNER_SHARE)
+        for owner in owners:
+            _shrink(connection, owner, share, self._max_entries // _OWNER_SHARE)
         _shrink(connection, EVERYBODY, self._max_bytes, self._max_entries)
         connection.execute("COMMIT")
+
+    def _insert(
+        self, connection: sqlite3.Connection, new: NewAnswer, share: int, now: float
+    ) -> str:
+        """The hash of the owner under which the answer was put in."""
+        owner = hashlib.sha256(new.owner.encode()).hexdigest()[:32]
+        data = _encoder.encode(new.answer)
+        num_bytes = len(data) + _ENTRY_OVERHEAD_BYTES
+        connection.execute("DELETE FROM answers WHERE key = ?", (new.key,))
+        if num_bytes <= share:
+            row = (new.key, owner, data, num_bytes, now, now)
+            connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+        return owner
 
     def _use(self, work: Callable[[sqlite3.Connection], Result], otherwise: Result) -> Result:
         """What the work gives, one at a time; `otherwise` if something is wrong with the file.

@@ -20,8 +20,9 @@ from anyio.to_thread import run_sync
 
 from gatehouse.inference.cache.answer_file import CachedAnswer
 from gatehouse.inference.cache.answer_reader import Undecided
-from gatehouse.inference.cache.answer_store import AnswerStore
+from gatehouse.inference.cache.answer_store import AnswerStore, NewAnswer
 from gatehouse.inference.cache.flight_locks import FlightLocks
+from gatehouse.inference.cache.write_behind import WriteBehind
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -64,8 +65,7 @@ class CacheScope:
 class ResponseCache:
     """The cache as one worker uses it, over a file and its locks.
 
-    As a context manager it keeps new answers behind the back of those who wait for them; what asks
-    for the same meanwhile waits.
+    As a context manager it keeps new answers behind the back of those who wait for them.
     """
 
     def __init__(self, store: AnswerStore, locks: FlightLocks) -> None:
@@ -73,11 +73,13 @@ class ResponseCache:
         self._reader = store.reader()
         self._locks = locks
         self._running: dict[str, anyio.Event] = {}
+        self._behind = WriteBehind(store)
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
+        tasks.start_soon(self._behind.run)
         self._tasks = tasks
         return self
 
@@ -89,7 +91,9 @@ class ResponseCache:
     ) -> None:
         assert self._tasks is not None
         tasks, self._tasks = self._tasks, None
+        tasks.cancel_scope.cancel()
         await tasks.__aexit__(kind, error, traceback)
+        await self._behind.flush()
 
     async def get_or_run(
         self, key: str, owner: str, use: CacheUse, run: Callable[[], Awaitable[CachedAnswer]]
@@ -102,7 +106,7 @@ class ResponseCache:
         if use is not CacheUse.READ:
             answer = await run()
             if use is CacheUse.REFRESH:
-                await run_sync(self._store.keep, key, owner, answer)
+                await self._keep(NewAnswer(key, owner, answer), AsyncExitStack())
             return answer, CacheOutcome.BYPASS
         while True:
             kept = await self._find(key)
@@ -117,32 +121,33 @@ class ResponseCache:
         self, key: str, owner: str, run: Callable[[], Awaitable[CachedAnswer]]
     ) -> tuple[CachedAnswer, CacheOutcome]:
         """Run for everybody in this worker, unless another worker just did."""
-        async with AsyncExitStack() as turn:
-            turn.callback(self._end_turn, key)
-            self._running[key] = anyio.Event()
-            await turn.enter_async_context(self._locks.hold(key))
-            kept = await self._find(key)
-            if kept is not None:
-                return kept, CacheOutcome.HIT
-            answer = await run()
-            if self._tasks is None:
-                await run_sync(self._store.keep, key, owner, answer)
-            else:
-                self._tasks.start_soon(self._keep, turn.pop_all(), key, owner, answer)
-            return answer, CacheOutcome.MISS
+        self._running[key] = anyio.Event()
+        try:
+            async with AsyncExitStack() as turn:
+                await turn.enter_async_context(self._locks.hold(key))
+                kept = await self._find(key)
+                if kept is not None:
+                    return kept, CacheOutcome.HIT
+                answer = await run()
+                await self._keep(NewAnswer(key, owner, answer), turn.pop_all())
+                return answer, CacheOutcome.MISS
+        finally:
+            self._running.pop(key).set()
 
     async def _find(self, key: str) -> CachedAnswer | None:
+        found = self._behind.find(key)
+        if found is not None:
+            return found
         try:
             return self._reader.find(key)
         except Undecided:
             return await run_sync(self._store.find, key)
 
-    def _end_turn(self, key: str) -> None:
-        self._running.pop(key).set()
-
-    async def _keep(self, turn: AsyncExitStack, key: str, owner: str, answer: CachedAnswer) -> None:
-        async with turn:
-            await run_sync(self._store.keep, key, owner, answer)
+    async def _keep(self, new: NewAnswer, turn: AsyncExitStack) -> None:
+        """Other workers' turn comes when the answer is in the store."""
+        self._behind.put(new, turn)
+        if self._tasks is None:
+            await self._behind.flush()
 
     def count(self) -> tuple[int, int]:
         """How many answers there are, and their bytes. Blocking."""

@@ -3,12 +3,14 @@
 Every route comes through it, by whatever name it calls the model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatehouse.core.clock import Clock
 from gatehouse.core.errors import Forbidden, Unauthenticated
 from gatehouse.core.own_thread import OwnThread
 from gatehouse.identity.actors import Actor
+from gatehouse.identity.counters import Change, CountersBusy
 from gatehouse.identity.plans import PlanLimits, Plans, plan_of
 from gatehouse.identity.rate_limits import (
     Allowance,
@@ -140,16 +142,19 @@ class Admission:
         *,
         num_new_tokens: int,
         num_requests: int = 1,
+        may_wait: bool = True,
     ) -> Admitted:
-        """Take from the caller's plan what a call may come to. Blocking. Follow with `end`.
+        """Take from the caller's plan what a call may come to. Follow with `end`.
 
         Args:
             caller: Who asks; whether they may use the repository was asked before.
             repository: The model's.
             num_new_tokens: The most that will be generated.
             num_requests: How many requests it counts as: one for each prompt.
+            may_wait: False on an event loop.
 
         Raises:
+            CountersBusy: It may not wait, and would have to.
             AnonymousRefused: Nobody is signed in, and somebody has to be.
             ProRequired: The plan does not include this model.
             RateLimited: The plan's requests or tokens are used up.
@@ -166,6 +171,7 @@ class Admission:
             caller.pricing_url,
             num_requests=max(1, num_requests),
             num_tokens=num_new_tokens,
+            may_wait=may_wait,
         )
         return Admitted(caller, repository, reservation, max(1, num_requests))
 
@@ -197,7 +203,16 @@ class Admission:
                 num_generated_tokens=meter.num_generated_tokens,
                 seconds=meter.total_seconds,
             )
-        self._ledger.enter(changes, self._usage_key(admitted), figures)
+        self._ledger.enter(self._unsettled(changes), self._usage_key(admitted), figures)
+
+    def _unsettled(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """What could not be settled at once: that would have meant to wait."""
+        if changes:
+            try:
+                self._rate_limits.settle(changes, may_wait=False)
+            except CountersBusy:
+                return changes
+        return ()
 
     def _usage_key(self, admitted: Admitted) -> UsageKey:
         caller = admitted.caller

@@ -105,7 +105,7 @@ class ScriptedModel:
         vectors = tuple(struct.pack("<2f", len(text), 1.0) for text in request.texts)
         return Embeddings(vectors, tuple(len(text) for text in request.texts))
 
-    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+    async def tokenize(self, prompt: Prompt, priority: int = 0) -> TokenizedPrompt:
         assert isinstance(prompt, TextPrompt)
         names = [prompt.text] if prompt.text in self.token_ids else list(prompt.text)
         tokens = tuple(

@@ -260,6 +260,19 @@ def test_too_many_waiting_is_overloaded(
     engine.cancel(1)
 
 
+def test_a_full_queue_keeps_out_only_who_would_go_last(
+    engine: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "MAX_WAITING", 1)
+    engine.add(1, EmbeddingRequest(("x",), priority=2))
+    engine.add(2, EmbeddingRequest(("x",), priority=1))
+    for priority in (1, 2):
+        with pytest.raises(RequestRefused):
+            engine.add(3, EmbeddingRequest(("x",), priority=priority))
+    engine.cancel(1)
+    engine.cancel(2)
+
+
 def test_encoder_generates_no_text(engine: EmbeddingEngine) -> None:
     with pytest.raises(RequestRefused, match="gives embeddings and generates no text"):
         engine.add(1, GenerationRequest(TextPrompt("x")))

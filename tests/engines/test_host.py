@@ -9,6 +9,7 @@ from threading import Event
 
 import pytest
 
+from gatehouse.engines import host as host_module
 from gatehouse.engines.base import (
     EmbeddingOutput,
     EmbeddingRequest,
@@ -218,6 +219,29 @@ def test_prompt_is_tokenized_while_others_run(connect: Connect) -> None:
     assert isinstance(answer, Tokenized)
     assert answer.request_id == 1
     assert answer.prompt.tokens == (PromptToken(7, "hello", 0, 5),)
+
+
+def test_prompts_that_wait_to_be_read_go_by_priority(
+    tmp_path: Path, engine: CountingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "_PROMPT_THREADS", 1)
+    path = str(tmp_path / "one.sock")
+    host = Host(engine, listen(path), on_crash=lambda: None)
+    host.start()
+    with contextlib.closing(Worker(path)) as worker:
+        worker.send(Generate(1, ask("hang", 1)))
+        worker.send(Tokenize(2, TextPrompt("free"), priority=2))
+        worker.send(Generate(3, GenerationRequest(TextPrompt("refuse"), priority=1)))
+        worker.send(Tokenize(4, TextPrompt("pro"), priority=1))
+        deadline = time.monotonic() + 10
+        while host._unread.qsize() < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        engine.may_go_on.set()
+        answers = [worker.receive() for _ in range(4)]
+    host.stop()
+    order = [answer.request_id for answer in answers if isinstance(answer, Refused | Tokenized)]
+    assert order == [3, 4, 2]
 
 
 @pytest.mark.parametrize("message", [Generate(1, ask("half")), Tokenize(1, TextPrompt("half"))])

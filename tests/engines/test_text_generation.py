@@ -211,6 +211,19 @@ def test_too_many_waiting_is_overloaded(
     assert not llama.has_work()
 
 
+def test_a_full_queue_keeps_out_only_who_would_go_last(
+    llama: TextGenerationEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_queue, "MAX_WAITING", 1)
+    llama.add(1, ask("the cat", 1, priority=2))
+    llama.add(2, ask("the cat", 1, priority=1))
+    for priority in (1, 2):
+        with pytest.raises(RequestRefused, match="Model is overloaded"):
+            llama.add(3, ask("the cat", 1, priority=priority))
+    assert [output.request_id for _ in range(2) for output in llama.step()] == [2, 1]
+    assert not llama.has_work()
+
+
 def test_prompt_longer_than_the_context_is_refused(llama: TextGenerationEngine) -> None:
     with pytest.raises(RequestRefused) as refused:
         llama.add(1, ask("x " * 127, 20))

@@ -1,8 +1,8 @@
 """A model host: one engine, listening on a Unix socket for hub workers.
 
 The engine steps on its own thread; each worker's socket is read on one; prompts are read on a few
-more. The host knows nothing of repositories or users. When the supervisor closes its socket, the
-host is gone.
+more, by priority. The host knows nothing of repositories or users. When the supervisor closes its
+socket, the host is gone.
 """
 
 import itertools
@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import PriorityQueue
 
 import msgspec
 
@@ -122,6 +123,8 @@ class Host:
         self._numbers = itertools.count(1)
         self._wake = threading.Event()
         self._is_stopping = False
+        # By priority and arrival: a long prompt takes seconds, so they queue here too.
+        self._unread: PriorityQueue[tuple[int, int, Generate | Tokenize | Embed]] = PriorityQueue()
         self._prompts = ThreadPoolExecutor(_PROMPT_THREADS, thread_name_prefix="prompts")
         self._watch = PromptWatch(prompt_seconds, self._give_up_on)
 
@@ -177,7 +180,12 @@ class Host:
             number = next(self._numbers)
             connection.requests[message.request_id] = number
             self._owners[number] = (connection, message.request_id)
-        self._prompts.submit(self._read, number, message)
+        self._unread.put((_priority(message), number, message))
+        self._prompts.submit(self._read_next)
+
+    def _read_next(self) -> None:
+        _, number, message = self._unread.get_nowait()
+        self._read(number, message)
 
     def _read(self, number: int, message: Generate | Tokenize | Embed) -> None:
         kind, sentence = (
@@ -289,6 +297,10 @@ class Host:
         if owner is not None:
             connection, request_id = owner
             connection.send(Embedded(request_id, output.embeddings))
+
+
+def _priority(message: Generate | Tokenize | Embed) -> int:
+    return message.priority if isinstance(message, Tokenize) else message.request.priority
 
 
 def _sendable(sentence: str) -> str:

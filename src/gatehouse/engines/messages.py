@@ -29,6 +29,7 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
 
     request_id: int
     prompt: Prompt
+    priority: int = 0
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed"):

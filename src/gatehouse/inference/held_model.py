@@ -42,8 +42,11 @@ class HeldModel(Protocol):
         """
         ...
 
-    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        """Read a prompt without running it. Raises as `generate` does."""
+    async def tokenize(self, prompt: Prompt, priority: int = 0) -> TokenizedPrompt:
+        """Read a prompt without running it. Raises as `generate` does.
+
+        Those of a lower `priority` number are read first.
+        """
         ...
 
 

@@ -53,7 +53,7 @@ async def _tokenized(
     async with call.counted(0):
         target = await call.find_model(body, is_stream=False)
         async with call.services.generation.hold(target) as model:
-            return await model.tokenize(prompt_for(model.description))
+            return await model.tokenize(prompt_for(model.description), call.limits.priority)
 
 
 def _conversation(job: ChatJob, model: ModelDescription) -> Prompt:

@@ -81,7 +81,7 @@ class EmbeddingEngine:
             raise refuse_invalid("the model gives embeddings and generates no text")
         job = self._reader.read(request_id, request)
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
+            if sum(entry[0] <= job.priority for entry in self._waiting) >= MAX_WAITING:
                 raise RequestRefused(RefusalKind.OVERLOADED, "Model is overloaded")
             heapq.heappush(self._waiting, (job.priority, next(self._arrivals), job))
 

@@ -26,12 +26,14 @@ class WaitingQueue:
         """Queue a sequence.
 
         Raises:
-            RequestRefused: Too many are waiting.
+            RequestRefused: Too many would go before it. Those that would go after it keep nobody
+                out: a crowd of free users does not fill the queue for paying ones.
         """
+        priority = sequence.request.priority
         with self._lock:
-            if len(self._entries) >= MAX_WAITING:
+            if sum(entry[0] <= priority for entry in self._entries) >= MAX_WAITING:
                 raise RequestRefused(RefusalKind.OVERLOADED, "Model is overloaded")
-            entry = (sequence.request.priority, next(self._arrivals), sequence)
+            entry = (priority, next(self._arrivals), sequence)
             heapq.heappush(self._entries, entry)
 
     def pop(self, into: dict[int, Sequence], fits: Callable[[Sequence], bool]) -> Sequence | None:

@@ -127,11 +127,11 @@ class HostConnection:
                     with anyio.CancelScope(shield=True):
                         await self._send_or_ignore(Cancel(number))
 
-    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+    async def tokenize(self, prompt: Prompt, priority: int = 0) -> TokenizedPrompt:
         """See `HeldModel.tokenize`."""
         number = next(self._numbers)
         with self._expecting(number) as parts:
-            await self._send(Tokenize(number, prompt))
+            await self._send(Tokenize(number, prompt, priority))
             for part in await parts.take():
                 if isinstance(part, Tokenized):
                     return part.prompt
@@ -204,8 +204,8 @@ class HeldHost:
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         return await (await self._connection()).embed(request)
 
-    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        return await (await self._connection()).tokenize(prompt)
+    async def tokenize(self, prompt: Prompt, priority: int = 0) -> TokenizedPrompt:
+        return await (await self._connection()).tokenize(prompt, priority)
 
     async def _connection(self) -> HostConnection:
         return self.connection if self.ready is None else await self.ready()

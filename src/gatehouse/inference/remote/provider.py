@@ -149,8 +149,8 @@ class HeldRemote:
         sentence = "Input validation error: the model generates text and gives no embeddings"
         raise GenerationRefused(RefusalKind.VALIDATION, sentence)
 
-    async def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        """See `HeldModel.tokenize`."""
+    async def tokenize(self, prompt: Prompt, priority: int = 0) -> TokenizedPrompt:
+        """See `HeldModel.tokenize`; the other server knows no priorities."""
         dialect = self.source.dialect
         try:
             answer = await self.connection.answer(dialect.tokenization(prompt))

@@ -35,7 +35,7 @@ class Slots:
         Requests of a lower number go first, and among equals whoever came first.
 
         Raises:
-            ModelOverloaded: Too many are waiting.
+            ModelOverloaded: Too many would go before it.
         """
         began = anyio.current_time()
         await self._enter(priority)
@@ -48,7 +48,7 @@ class Slots:
         if self._num_free:
             self._num_free -= 1
             return
-        if len(self._line) >= _MAX_WAITING:
+        if sum(waiting.priority <= priority for waiting in self._line) >= _MAX_WAITING:
             raise ModelOverloaded
         waiting = _Waiting(priority, next(self._arrivals))
         heapq.heappush(self._line, waiting)

@@ -111,7 +111,7 @@ def running_hub(folder: Path) -> Iterator[Hub]:
 def running_floor() -> Iterator[Server]:
     """The trivial application on the same server with the same options."""
     port = _free_port()
-    options = ["--interface", "asgi", "--loop", "asyncio", "--no-ws", "--no-log"]
+    options = ["--interface", "asgi", "--loop", "asyncio", "--no-ws", "--no-log", "--http", "1"]
     address = ["--host", "127.0.0.1", "--port", str(port)]
     app = "benchmarks.inference.floor_app:app"
     command = [sys.executable, "-m", "granian", *options, *address, app]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 
 from granian import Granian
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
 
 from gatehouse.core.errors import Unavailable
 from gatehouse.core.settings import Settings
@@ -142,6 +142,8 @@ def serve_http(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         websockets=False,
+        # Nobody speaks HTTP/2 without TLS, and to find out takes 8 KiB a connection.
+        http=HTTPModes.http1,
         log_access=False,
         backpressure=_CONNECTIONS,
         workers_kill_timeout=_STOP_SECONDS,

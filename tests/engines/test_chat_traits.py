@@ -7,7 +7,7 @@ from tiny_models import CHAT_TEMPLATE, make_tokenizer
 from tokenizers import AddedToken
 
 from gatehouse.engines.base import ChatTraits, ModelNotLoadable, ToolMarkup
-from gatehouse.engines.pipelines import chat_traits
+from gatehouse.engines.pipelines import chat_template, chat_traits
 from gatehouse.engines.pipelines.chat_template import ChatTemplate
 
 HERMES = (
@@ -82,7 +82,7 @@ def test_marks_that_are_tokens_count_too() -> None:
 
 
 def test_template_without_an_end_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_traits, "_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(chat_template, "_RENDER_SECONDS", 0.1)
     endless = "{% for a in range(30000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}"
     with pytest.raises(ModelNotLoadable, match="does not come to an end"):
         traits(endless)

@@ -1,6 +1,7 @@
 """Prompts to tokens: what people say is text, what templates say may be special."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from gatehouse.engines.base import (
     TextPrompt,
     TokensPrompt,
 )
-from gatehouse.engines.pipelines import prompts
+from gatehouse.engines.pipelines import chat_template, prompts
 from gatehouse.engines.pipelines.prompts import PromptReader
 
 TEMPLATE = (
@@ -241,6 +242,53 @@ def test_templates_that_fail_say_so_without_secrets(template: str, said: str) ->
     assert len(sentence) < 400
     assert "0x" not in sentence
     assert "/root" not in sentence
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception }}",
+        "{{ raise_exception ~ strftime_now }}",
+        "{{ [dict, cycler, 'a'.upper, messages | map('upper')] }}",
+        "{{ '%s' | format(lipsum) }}{{ namespace(f=range, g=raise_exception) }}",
+        "{{ self }}{{ messages[0].items }}{{ joiner('x') }}{{ cycler(1, 2) }}",
+        "{% macro f() %}{{ caller }}{% endmacro %}{% call f() %}{% endcall %}{{ f }}",
+    ],
+)
+def test_templates_show_no_object_in_memory(template: str) -> None:
+    reader = PromptReader(chat_tokenizer("<|im_start|>" + template), 4096)
+    prompt = user("hi")
+    shown = reader.tokenize(prompt).text
+    assert shown.startswith("<|im_start|>")
+    assert "0x" not in shown
+    assert reader.encode(prompt)
+
+
+def test_objects_that_people_paste_are_text() -> None:
+    pasted = "TypeError: <function f.<locals>.g at 0x7f0123456789> at 0xdeadbeef"
+    reader = PromptReader(chat_tokenizer(), 4096)
+    assert f"user\n{pasted}<|im_end|>" in reader.tokenize(user(pasted)).text
+
+
+def test_template_that_loops_is_ended_while_others_render(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_RENDER_SECONDS", 1.0)
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    reader = PromptReader(
+        chat_tokenizer(
+            f"{{% if messages[0].content == 'hang' %}}{loops}{{% endif %}}{{{{ messages }}}}"
+        ),
+        4096,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(reader.encode, user("hang"))
+        for _ in range(3):
+            assert reader.encode(user("hi"))
+        assert not hanging.done()
+        with pytest.raises(RequestRefused, match="did not come to an end within 1 seconds") as over:
+            hanging.result()
+        assert over.value.kind is RefusalKind.TEMPLATE
+        # The thread is as good as new.
+        assert pool.submit(reader.encode, user("hi")).result()
 
 
 def test_template_arguments_reach_the_template_and_nothing_else() -> None:

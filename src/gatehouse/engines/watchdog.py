@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOOK_SECONDS = 0.5
-# Two megabytes, the most that a caller may send, take ten seconds on a slow core.
+# Two megabytes, the most that a caller may send, take ten seconds on a slow core. Templates have a
+# limit of their own.
 PROMPT_SECONDS = 60.0
 # Longer than any honest call keeps the interpreter to itself.
-_SILENCE_SECONDS = 60.0
+_SILENCE_SECONDS = 30.0
 
 
 class PromptWatch:

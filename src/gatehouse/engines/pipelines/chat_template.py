@@ -1,21 +1,30 @@
 """Conversations to text, by the chat template of a repository: a program that nobody has checked.
 
-transformers runs it in an immutable sandbox; time is the watchdog's affair.
+transformers runs it in an immutable sandbox, and its processor time is limited.
 """
 
 import inspect
-import re
 from typing import Any
 
 import jinja2
 
 from gatehouse.engines.base import ChatPrompt, RefusalKind, RequestRefused
+from gatehouse.engines.pipelines.harmless import harmless_reason, without_objects
 from gatehouse.engines.pipelines.plain_text import PlainText
+from gatehouse.engines.processor_limit import ProcessorLimit, ProcessorTimeExceeded
 
-_LONGEST_REASON = 300
-# What a message must not tell: where an object lies in memory, where files lie on the disk.
-_OBJECT = re.compile(r"<.*? at 0x[0-9a-fA-F]+>")
-_PATH = re.compile(r"(?<![\w<])/(?:[\w.+-]+/)+[\w.+-]*")
+# Templates of real models take milliseconds.
+_RENDER_SECONDS = 5.0
+
+
+class TemplateEndless(RequestRefused):
+    """The template does not come to an end."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            RefusalKind.TEMPLATE,
+            f"Template error: the template did not come to an end within {seconds:g} seconds",
+        )
 
 
 class ChatTemplate:
@@ -29,12 +38,14 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self.source = _source(tokenizer.chat_template)
         self.plain = PlainText(tokenizer, self.source)
+        self._limit = ProcessorLimit(_RENDER_SECONDS)
         self._own_arguments = frozenset(inspect.signature(tokenizer.apply_chat_template).parameters)
 
     def render(self, prompt: ChatPrompt) -> str:
         """The conversation as the model reads it, for `plain.encode`.
 
         Raises:
+            TemplateEndless: It takes too long.
             RequestRefused: There is no template, or it fails.
         """
         if not self.source:
@@ -42,9 +53,9 @@ class ChatTemplate:
         for name in prompt.template_arguments:
             if name in self._own_arguments or not name.isidentifier():
                 raise _template_error(f"`{name}` is no argument of a template")
-        return self.plain.break_marked(self._apply(prompt))
+        return self.plain.break_marked(self._safely_applied(prompt))
 
-    def _apply(self, prompt: ChatPrompt) -> str:
+    def _safely_applied(self, prompt: ChatPrompt) -> str:
         messages = [
             {
                 key: value if key == "role" else self.plain.mark(value)
@@ -54,18 +65,11 @@ class ChatTemplate:
         ]
         tools = [self.plain.mark(tool) for tool in prompt.tools] if prompt.tools else None
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages,
-                    tools=tools,
-                    tokenize=False,
-                    add_generation_prompt=not prompt.continue_final_message,
-                    continue_final_message=prompt.continue_final_message,
-                    **prompt.template_arguments,
-                )
-            )
+            text = self._limit.run(lambda: self._applied(prompt, messages, tools))
+        except ProcessorTimeExceeded:
+            raise TemplateEndless(self._limit.seconds) from None
         except jinja2.TemplateError as error:
-            raise _template_error(_harmless(error.message)) from error
+            raise _template_error(harmless_reason(str(error.message))) from error
         # A template is a program from the repository: it can raise whatever Python raises. The
         # messages that it trips over come from the caller.
         except (
@@ -78,6 +82,21 @@ class ChatTemplate:
             ValueError,
         ) as error:
             raise _template_error(f"the template failed with {type(error).__name__}") from error
+        return without_objects(text, (messages, tools, self.source))
+
+    def _applied(
+        self, prompt: ChatPrompt, messages: list[dict[str, Any]], tools: list[Any] | None
+    ) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages,
+                tools=tools,
+                tokenize=False,
+                add_generation_prompt=not prompt.continue_final_message,
+                continue_final_message=prompt.continue_final_message,
+                **prompt.template_arguments,
+            )
+        )
 
 
 def _source(template: Any) -> str:
@@ -85,13 +104,6 @@ def _source(template: Any) -> str:
     if isinstance(template, dict):
         return "\n".join(map(str, template.values()))
     return template or ""
-
-
-def _harmless(message: str | None) -> str:
-    """The first line of what the template or Jinja says."""
-    lines = (message or "").strip().splitlines() or ["unknown error"]
-    line = _PATH.sub("a file", _OBJECT.sub("an object", lines[0]))
-    return line[:_LONGEST_REASON]
 
 
 def _template_error(why: str) -> RequestRefused:

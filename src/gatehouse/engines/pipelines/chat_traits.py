@@ -1,7 +1,6 @@
 """What a chat template tells about the model's answers: read in its text, and tried out."""
 
 import re
-import threading
 from typing import Any
 
 from gatehouse.engines.base import (
@@ -11,9 +10,8 @@ from gatehouse.engines.base import (
     RequestRefused,
     ToolMarkup,
 )
-from gatehouse.engines.pipelines.chat_template import ChatTemplate
+from gatehouse.engines.pipelines.chat_template import ChatTemplate, TemplateEndless
 
-_PROBE_SECONDS = 20.0
 _TOOL_NAME = "gatehouse_probe"
 _TOOL = {
     "type": "function",
@@ -57,18 +55,6 @@ def chat_traits(tokenizer: Any, template: ChatTemplate) -> ChatTraits | None:
     """
     if not template.source:
         return None
-    found: list[ChatTraits] = []
-    probe = threading.Thread(
-        target=lambda: found.append(_probed(tokenizer, template)), name="probe", daemon=True
-    )
-    probe.start()
-    probe.join(_PROBE_SECONDS)
-    if not found:
-        raise ModelNotLoadable("The chat template does not come to an end.")
-    return found[0]
-
-
-def _probed(tokenizer: Any, template: ChatTemplate) -> ChatTraits:
     start, end = _reasoning_marks(tokenizer, template.source)
     opened = _rendered(template, ChatPrompt((_QUESTION,)))
     return ChatTraits(
@@ -109,5 +95,7 @@ def _rendered(template: ChatTemplate, prompt: ChatPrompt) -> str:
     """What the template makes of it; nothing, if it fails."""
     try:
         return template.render(prompt)
+    except TemplateEndless:
+        raise ModelNotLoadable("The chat template does not come to an end.") from None
     except RequestRefused:
         return ""

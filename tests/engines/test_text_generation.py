@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,56 @@ def test_folders_that_cannot_be_loaded_say_why(llama_folder: Path, tmp_path: Pat
     (unknown / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelNotLoadable, match="nonesuch"):
         load_text_generation(unknown)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", b"{", "`config.json` is not JSON."),
+        ("config.json", b"[" * 100_000, "`config.json` is not JSON."),
+        ("config.json", b"\xff", "`config.json` is not JSON."),
+        ("tokenizer_config.json", b"", "`tokenizer_config.json` is not JSON."),
+        ("tokenizer_config.json", b"[1]", "`tokenizer_config.json` is not a JSON object."),
+        ("tokenizer.json", b'"a"', "`tokenizer.json` is not a JSON object."),
+        ("tokenizer.json", b"[" * 100_000, "`tokenizer.json` is not JSON."),
+        ("generation_config.json", b"[1]", "`generation_config.json` is not a JSON object."),
+    ],
+)
+def test_files_that_are_no_json_objects_are_named(
+    llama_folder: Path, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    (folder / name).write_bytes(content)
+    with pytest.raises(ModelNotLoadable) as refused:
+        load_text_generation(folder)
+    assert refused.value.message == says
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("config.json", {"hidden_size": "abc"}, "`hidden_size` in `config.json` has a value"),
+        ("config.json", {"hidden_size": 65}, "not a multiple of the number of attention heads"),
+        ("config.json", {"num_attention_heads": 0}, "failed with ZeroDivisionError."),
+        ("config.json", {"hidden_act": "nope"}, "failed with KeyError."),
+        ("config.json", {"dtype": "float99"}, "failed with AttributeError."),
+        ("config.json", {"vocab_size": 10}, "The shapes of the weights are not those"),
+        ("tokenizer_config.json", {"eos_token": 5}, "failed with TypeError."),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}, "failed with AttributeError."),
+        ("tokenizer.json", {"model": 5}, "`tokenizer.json` cannot be read: "),
+    ],
+)
+def test_values_that_cannot_be_tell_nothing_of_the_insides(
+    llama_folder: Path, tmp_path: Path, name: str, changes: dict[str, Any], says: str
+) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    content = json.loads((folder / name).read_text()) | changes
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(ModelNotLoadable) as refused:
+        load_text_generation(folder)
+    message = refused.value.message
+    assert says in message
+    assert not re.search("object has no|<class| 0x|module '|" + re.escape(str(tmp_path)), message)
 
 
 def test_kernels_from_elsewhere_are_refused(llama_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ _VERSION = "/v1/"
 
 
 class _Spelling(Convertor[str]):
-    """A part of an address that has no meaning of its own."""
+    """A part of an address that has no meaning of its own; `shown` stands for it in logs."""
+
+    shown = ""
 
     def convert(self, value: str) -> str:
         return value
@@ -29,10 +31,12 @@ class _ProxyConvertor(_Spelling):
 
 class _SlashConvertor(_Spelling):
     regex = r"/|%2F"
+    shown = "/"
 
 
 class _VersionConvertor(_Spelling):
     regex = r"(?:v1/)?"
+    shown = "v1/"
 
 
 class _EndConvertor(_Spelling):
@@ -43,6 +47,7 @@ class _RevisionConvertor(Convertor[str]):
     """`@` and a branch, tag or commit; slashes in it are encoded."""
 
     regex = r"(?:@[^/]*)?"
+    shown = ""
 
     def convert(self, value: str) -> str:
         return decoded(value.removeprefix("@"))

@@ -1,1 +1,1 @@
-"""What the hub adds to an engine: the real hub before an engine that computes nothing."""
+"""The hub before an engine: what it adds to one that computes nothing, whom it lets go first."""

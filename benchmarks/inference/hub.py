@@ -98,24 +98,27 @@ def running_hub(folder: Path) -> Iterator[Hub]:
         "GATEHOUSE_COLD_MODEL_WAIT_SECONDS": "60",
     }
     supervisor = [sys.executable, "-m", "benchmarks.inference.null_supervisor", str(path)]
-    with _process(supervisor, {}, None, stdin=subprocess.PIPE):
-        port = _free_port()
+    with running_process(supervisor, {}, None, stdin=subprocess.PIPE):
+        port = free_port()
         command = [sys.executable, "-c", f"{_SERVE}; p.serve_http(S())"]
         environment["GATEHOUSE_PORT"] = str(port)
         # Requests are logged, as they are where logs go to a file.
-        with (folder / "hub.log").open("wb") as log, _process(command, environment, log) as process:
+        with (
+            (folder / "hub.log").open("wb") as log,
+            running_process(command, environment, log) as process,
+        ):
             yield Hub(port, _worker(process, port), token, folder)
 
 
 @contextmanager
 def running_floor() -> Iterator[Server]:
     """The trivial application on the same server with the same options."""
-    port = _free_port()
+    port = free_port()
     options = ["--interface", "asgi", "--loop", "asyncio", "--no-ws", "--no-log", "--http", "1"]
     address = ["--host", "127.0.0.1", "--port", str(port)]
     app = "benchmarks.inference.floor_app:app"
     command = [sys.executable, "-m", "granian", *options, *address, app]
-    with _process(command, {}, None) as process:
+    with running_process(command, {}, None) as process:
         yield Server(port, _worker(process, port))
 
 
@@ -163,7 +166,7 @@ def _no_weights() -> bytes:
 
 
 @contextmanager
-def _process(
+def running_process(
     command: list[str],
     environment: dict[str, str],
     output: BinaryIO | None,
@@ -181,13 +184,22 @@ def _process(
         process.wait(_START_SECONDS)
 
 
-def _worker(process: psutil.Popen, port: int) -> psutil.Process:
-    """The process that answers, once it does."""
+def wait_until_it_listens(process: psutil.Popen, port: int) -> None:
+    """Return once a server takes connections.
+
+    Raises:
+        RuntimeError: It does not start.
+    """
     deadline = time.monotonic() + _START_SECONDS
     while not _listens(port):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("The server did not start.")
         time.sleep(0.05)
+
+
+def _worker(process: psutil.Popen, port: int) -> psutil.Process:
+    """The process that answers, once it does."""
+    wait_until_it_listens(process, port)
     (worker,) = [child for child in process.children() if _is_worker(child)]
     return worker
 
@@ -204,6 +216,6 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

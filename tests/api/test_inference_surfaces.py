@@ -1,6 +1,7 @@
 """The other ways to a model: OpenAI's routes at the root, TGI's own, and lists of what there is."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from factories import Hub, Person
@@ -142,6 +143,8 @@ class TestListsOfModels:
             "/v1/models/olga%2Fopen",
             "/v1/models/olga%2fopen:fastest",
             "/models/olga/open/v1/models/olga/open",
+            "/models/olga/open/v1/models/Olga%2FOpen:fastest",
+            "/hf-inference/models/olga%2Fopen/models/olga/open@main",
         ],
     )
     def test_one_model_with_either_slash(self, house: Hub, path: str) -> None:
@@ -151,6 +154,18 @@ class TestListsOfModels:
         for path in ("/models/olga/open/v1/models", "/models/olga/open/models"):
             (model,) = house.client.get(path).json()["data"]
             assert model["id"] == "olga/open"
+
+    @pytest.mark.parametrize("name", ["olga/idle", "olga/nothing", "open", "tgi", "a b", "%2F"])
+    def test_other_models_are_not_there_below_a_model(self, house: Hub, name: str) -> None:
+        path = f"/models/olga/open/v1/models/{name}"
+        sentence = f"Model {unquote(name)} does not exist"
+        answer = house.client.get(path)
+        assert answer.status_code == 404
+        assert answer.json() == {"error": sentence}
+        answer = house.client.get(path, headers={"User-Agent": "OpenAI/Python 3.54.0"})
+        assert answer.status_code == 404
+        assert answer.json()["error"]["message"] == sentence
+        assert answer.json()["error"]["code"] == "model_not_found"
 
     def test_what_cannot_be_run_is_not_there(self, house: Hub, mallory: Person) -> None:
         assert house.client.get("/v1/models/olga/masks").status_code == 404

@@ -116,6 +116,21 @@ async def name_in_path(request: Request) -> str:
     return decoded(str(request.path_params["rest"]))
 
 
+def require_name(request: Request, repository: Repository) -> None:
+    """Refuse a route below a model whose `rest` names another one.
+
+    Raises:
+        ModelNotFound: It does.
+    """
+    text, parameters = decoded(str(request.path_params["rest"])), request.path_params
+    found = _NAME.fullmatch(text)
+    named = found and f"{found['namespace']}/{found['name']}".casefold()
+    # A model that was renamed is found under its old name too.
+    in_path = f"{parameters['namespace']}/{parameters['name']}"
+    if named not in (in_path.casefold(), str(repository.repo_id).casefold()):
+        raise ModelNotFound(text)
+
+
 async def default_name(request: Request) -> str:
     """The default model of this server.
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gatehouse.api.inference.answers import json_answer
@@ -13,7 +14,13 @@ from gatehouse.api.inference.refusals import InferenceRoute
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.gates import PublicGate
-from gatehouse.http.model_gates import ModelNotFound, NamedModel, NamedModelGate, name_in_path
+from gatehouse.http.model_gates import (
+    ModelNotFound,
+    NamedModel,
+    NamedModelGate,
+    name_in_path,
+    require_name,
+)
 from gatehouse.identity.actors import Actor, Plan
 from gatehouse.inference.catalogue import ServedModel
 from gatehouse.repos.repository import Repository
@@ -43,8 +50,10 @@ async def models_here(
 
 
 async def model_here(
-    services: ServicesDependency, actor: CurrentActor, repository: Runnable
+    request: Request, services: ServicesDependency, actor: CurrentActor, repository: Runnable
 ) -> Response:
+    """The path's model, if `rest` names it."""
+    require_name(request, repository)
     return json_answer(await _found(services, actor, repository), {})
 
 

@@ -1,16 +1,19 @@
 """An engine that has no room, or breaks while it answers: the typed errors of every client.
 
-The engine is another server, so that a test can say when it breaks.
+The engine is another server, so that a test can say when it breaks; or a model that cannot go on.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 from client_process import ClientError, ClientProcess, NewProcess, node_process, python_process
 from hub_server import HubServer
 from remote_upstream import Asked, text_chunk, upstream, usage
+from safetensors.numpy import load_file, save_file
 from served_model import ServedModel, push_model
 
 OPENING = """
@@ -87,6 +90,7 @@ CLIENTS = {
         node_process,
     ),
 }
+GENERATION_ERRORS = {"openai": "APIStatusError", "js": "InferenceClientProviderApiError"}
 TGI_ERRORS = {"full": "OverloadedError", "breaks": "IncompleteGenerationError"}
 
 
@@ -120,6 +124,18 @@ def fragile(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield model
 
 
+@pytest.fixture(scope="module")
+def broken(
+    server: HubServer, written_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ServedModel:
+    """A model whose weights are no numbers, so that it cannot choose its first token."""
+    folder = shutil.copytree(written_folder, tmp_path_factory.mktemp("broken") / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return push_model(server.person("alice"), "broken", folder)
+
+
 @pytest.fixture(scope="module", params=CLIENTS)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -149,3 +165,13 @@ def test_what_goes_wrong_raises_the_typed_error(
         assert name in error.names
     else:
         assert error.name == TGI_ERRORS[prompt]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_model_that_breaks_raises_the_typed_error(
+    client: ClientProcess, family: str, broken: ServedModel, stream: bool
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        client.ask(CLIENTS[family].programs[stream], prompt="One", url=broken.url)
+    assert GENERATION_ERRORS.get(family, "GenerationError") in caught.value.names
+    assert "Request failed during generation" in caught.value.text

@@ -11,9 +11,10 @@ import pytest
 from factories import Hub, Person
 from starlette.testclient import TestClient
 
+from gatehouse.core.ids import RepoId, RepoKind
 from gatehouse.inference.lifecycle.launch import SupervisorProcess
 from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
-from gatehouse.repos.commits import AddLargeFile, CommitHeader
+from gatehouse.repos.commits import AddFile, AddLargeFile, CommitHeader
 from gatehouse.repos.repository import Gate
 
 # The makers of tiny models are shared with the tests of the engines.
@@ -119,3 +120,22 @@ def test_gate_is_asked_whatever_the_version(versions: Versions) -> None:
         answer = versions.run(path, versions.stranger)
         assert answer.status_code == 403, path
         assert answer.headers["x-error-code"] == "GatedRepo"
+
+
+def test_model_whose_card_is_edited_stays_in_memory(versions: Versions) -> None:
+    before = versions.run("").json()
+    hub = versions.hub
+    model = hub.services.repositories.by_name(RepoKind.MODEL, RepoId("olga", "versions"))
+    hub.commit(versions.owner, model, [AddFile("README.md", b"# Another card\n")])
+    only_loaded = versions.owner.read | {"x-load-model": "0"}
+
+    def run() -> Any:
+        return hub.client.post("/models/olga/versions", json=BODY, headers=only_loaded)
+
+    answer = run()
+    assert answer.status_code == 200
+    # The answer is new, since the commit is; its model is not.
+    assert answer.headers["x-cache"] == "MISS"
+    assert answer.json() == before
+    hub.commit(versions.owner, model, [AddFile("special_tokens_map.json", b"{}")])
+    assert run().status_code == 503

@@ -8,6 +8,7 @@ from factories import Hub, Person
 from gatehouse.core.clock import FakeClock
 from gatehouse.db.engine import Database
 from gatehouse.engines.remote.base import RemoteAbilities, RemoteKind
+from gatehouse.inference.lifecycle.messages import ModelSource
 from gatehouse.inference.remote.registrations import RemoteEngines, RemoteServer
 from gatehouse.inference.remote.sealing import Seal
 from gatehouse.repos.commits import AddFile
@@ -36,7 +37,29 @@ def test_source_is_remembered_until_its_branch_moves(
     assert sources.remembered(model, "main") == first
     commit_oid = hub.commit(olivia, model, [AddFile("README.md", b"# New\n")])
     assert sources.remembered(model, "main") is None
-    assert sources.at(model, "main").key == f"{model.storage_id}:{commit_oid}"
+    assert sources.at(model, "main").version == f"{model.storage_id}:{commit_oid}"
+
+
+def test_host_of_a_model_stays_until_its_files_or_its_task_change(
+    hub: Hub, olivia: Person, model: Repository
+) -> None:
+    sources = hub.services.model_sources
+
+    def after(path: str, content: bytes) -> ModelSource:
+        hub.commit(olivia, model, [AddFile(path, content)])
+        return sources.at(model, "main")
+
+    first = sources.at(model, "main")
+    described = after("README.md", b"# New\n")
+    assert (described.key, described.folder) == (first.key, first.folder)
+    assert described.version != first.version
+    vectors = after("README.md", b"---\npipeline_tag: feature-extraction\n---\n")
+    assert vectors.key != first.key
+    other = after("config.json", b'{"architectures": ["BertModel"]}')
+    assert other.key not in (first.key, vectors.key)
+    # Back to what was there: the host of then would do.
+    assert after("README.md", b"# Old\n").key != first.key
+    assert after("config.json", FILES["config.json"]).key == first.key
 
 
 def test_folder_that_was_deleted_is_made_anew(hub: Hub, model: Repository) -> None:

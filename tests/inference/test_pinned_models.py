@@ -31,7 +31,7 @@ class ToldHosts(ModelHosts):
     async def pin(self, sources: Iterable[ModelSource]) -> None:
         if self.is_absent:
             raise SupervisorAbsent
-        self.told.append([source.key for source in sources])
+        self.told.append([source.version for source in sources])
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_pins_follow_their_branch_and_commits_stay(
     pins.add(model, "main", by=OPERATOR)
     pins.add(model, first, by=OPERATOR)
     await keeper.keep_once()
-    second = hub.commit(ada, model, [AddFile("notes.txt", b"new")])
+    second = hub.commit(ada, model, [AddFile("config.json", b'{"a": 1}')])
     await keeper.keep_once()
     assert hosts.told[0] == [f"{model.storage_id}:{first}"]
     assert set(hosts.told[1]) == {f"{model.storage_id}:{oid}" for oid in (first, second)}
@@ -73,6 +73,17 @@ async def test_pins_follow_their_branch_and_commits_stay(
     assert not pins.remove(model, first, by=OPERATOR)
     await keeper.keep_once()
     assert hosts.told[2] == [f"{model.storage_id}:{second}"]
+
+
+async def test_pins_of_one_model_under_two_cards_are_one(
+    hub: Hub, ada: Person, keeper: PinKeeper, hosts: ToldHosts
+) -> None:
+    model = make_model(hub, ada, "model")
+    for revision in (hub.head(model), "main"):
+        hub.services.pinned_models.add(model, revision, by=OPERATOR)
+    hub.commit(ada, model, [AddFile("README.md", b"# New\n")])
+    await keeper.keep_once()
+    assert len(hosts.told[0]) == 1
 
 
 async def test_pins_that_lead_nowhere_hinder_no_other(

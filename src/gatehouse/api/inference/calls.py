@@ -162,7 +162,7 @@ class ModelCall:
         )
         return Target(
             name=self.name,
-            version=source.key,
+            version=source.version,
             source=source,
             meter=self.meter,
             wait_seconds=patience.wait_seconds,

@@ -323,7 +323,7 @@ def _why_gone(place: Placement) -> Declined | None:
 def _described(place: Placement) -> PlacedModel:
     return PlacedModel(
         name=place.source.name,
-        version=place.source.key.rpartition(":")[2][:_SHORT_COMMIT],
+        version=place.source.commit_oid[:_SHORT_COMMIT],
         is_loaded=place.description is not None,
         is_pinned=place.is_pinned,
         num_leases=place.num_leases,

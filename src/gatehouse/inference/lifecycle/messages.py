@@ -12,12 +12,14 @@ class ModelSource(msgspec.Struct, frozen=True):
     """A model at one commit, as a host loads it.
 
     Attributes:
-        key: Tells models apart: the repository's internal id and the commit. One host per key.
+        key: Tells models apart: the repository's internal id, the engine, and a digest of the files
+            that a host reads. One host per key; commits to other files, such as the card, leave it.
         name: What people call it, for messages.
         folder: Where its files lie.
         weight_bytes: Size of its weights on disk.
         cache_bytes: What its key-value cache may grow to, as far as its configuration tells.
         keeps_answers: False if its owner wants no answer of it in the response cache.
+        commit_oid: The commit that was asked for.
     """
 
     key: str
@@ -27,6 +29,12 @@ class ModelSource(msgspec.Struct, frozen=True):
     engine: EngineName = EngineName.TEXT_GENERATION
     cache_bytes: int = 0
     keeps_answers: bool = True
+    commit_oid: str = ""
+
+    @property
+    def version(self) -> str:
+        """The repository's internal id and the commit: tells answers apart."""
+        return f"{self.key.partition(':')[0]}:{self.commit_oid}"
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -118,7 +126,7 @@ class PlacedModel(msgspec.Struct, frozen=True):
     """One model in memory, or on its way there.
 
     Attributes:
-        version: The beginning of its commit.
+        version: The beginning of the commit that it was loaded for.
         reserved_bytes: What it counts for in the budget.
         resident_bytes: What its host really takes.
     """

@@ -5,6 +5,7 @@ bytes; who may run the model was decided before.
 """
 
 import errno
+import hashlib
 import json
 import re
 import shutil
@@ -50,7 +51,8 @@ _PICKLES = re.compile(r".*\.(?:bin|pt|pth|ckpt|pkl|h5|msgpack)")
 _MAX_INDEX_BYTES = 32 * 1024 * 1024
 _MAX_CONFIG_BYTES = 1024 * 1024
 # Anybody may ask for any commit of a repository; this many of its folders stay.
-_MAX_COMMITS = 32
+_MAX_FOLDERS = 32
+_DIGEST_LENGTH = 40
 # Each time another worker put something broken there.
 _TRIES = 5
 _STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -62,12 +64,14 @@ class ModelFile:
 
     Attributes:
         path: Within the repository.
+        etag: Changes with its bytes.
         size: Bytes.
         local: Where its bytes lie, never to be written; None for files that live in git.
         read: Gives its bytes, for those.
     """
 
     path: str
+    etag: str
     size: int
     local: Path | None
     read: Callable[[], bytes]
@@ -78,54 +82,64 @@ class ModelFolder:
     """A folder that is complete.
 
     Attributes:
+        digest: Of the files in it, by name and content.
         weight_bytes: Size of its weights on disk.
         cache_bytes: What its key-value cache may grow to.
     """
 
     path: Path
+    digest: str
     weight_bytes: int
     cache_bytes: int = 0
 
 
 class ModelFolders:
-    """`<root>/<storage id>/<commit>/`, made once and then left alone. A cache: may be deleted."""
+    """`<root>/<storage id>/<digest>/`, made once and then left alone. A cache: may be deleted.
+
+    Commits that differ in other files, such as the card, share a folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._making = threading.Lock()
 
-    def make(self, storage_id: str, commit_oid: str, files: Iterable[ModelFile]) -> ModelFolder:
-        """The folder of a commit, made if it is not there.
+    def make(self, storage_id: str, files: Iterable[ModelFile]) -> ModelFolder:
+        """The folder for the files of a commit, made if it is not there.
 
         Args:
             storage_id: The repository's internal id.
-            commit_oid: The commit that `files` are of.
             files: Those of the commit; whatever is not on the list is ignored.
 
         Raises:
             ModelNotServable: There are no safetensors weights, or their index is not sound.
         """
         assert _STORAGE_ID.fullmatch(storage_id)
-        assert is_oid(commit_oid)
         files = list(files)
         by_name = {file.path: file for file in files if "/" not in file.path}
         weights = _weights(by_name)
-        folder = self._root / storage_id / commit_oid
+        wanted = [file for name, file in by_name.items() if name in _SMALL_FILES]
+        wanted += [by_name[_INDEX]] if _INDEX in by_name else []
+        wanted += [file for file in files if _MODULE_FILES.fullmatch(file.path)]
+        wanted += weights
+        digest = _digest(wanted)
+        folder = self._root / storage_id / digest
         if not _is_whole(folder):
-            wanted = [file for name, file in by_name.items() if name in _SMALL_FILES]
-            wanted += [by_name[_INDEX]] if _INDEX in by_name else []
-            wanted += [file for file in files if _MODULE_FILES.fullmatch(file.path)]
             with self._making:
                 if not _is_whole(folder):
-                    _publish(folder, wanted + weights)
+                    _publish(folder, wanted)
                     _leave_newest(folder.parent)
         weight_bytes = sum(file.size for file in weights)
-        return ModelFolder(folder, weight_bytes, cache_bytes(_config(folder)))
+        return ModelFolder(folder, digest, weight_bytes, cache_bytes(_config(folder)))
 
     def remove(self, storage_id: str) -> None:
         """Forget a repository that is gone. Hosts that run it keep what they loaded."""
         assert _STORAGE_ID.fullmatch(storage_id)
         shutil.rmtree(self._root / storage_id, ignore_errors=True)
+
+
+def _digest(files: list[ModelFile]) -> str:
+    names = sorted((file.path, file.etag) for file in files)
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 def _weights(files: dict[str, ModelFile]) -> list[ModelFile]:
@@ -178,7 +192,7 @@ def _config(folder: Path) -> object:
 def _leave_newest(parent: Path) -> None:
     """Remove the oldest folders of a repository. Hosts that run them keep what they loaded."""
     folders = [path for path in parent.iterdir() if is_oid(path.name)]
-    for path in sorted(folders, key=lambda path: path.stat().st_mtime)[:-_MAX_COMMITS]:
+    for path in sorted(folders, key=lambda path: path.stat().st_mtime)[:-_MAX_FOLDERS]:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -24,7 +24,7 @@ class TaskNotSupported(ModelNotServable):
 
 
 class ModelSources:
-    """Reads git, and makes the model's folder if the commit has none: call it in a thread.
+    """Reads git, and makes the model's folder if there is none: call it in a thread.
 
     Args:
         files: What is in repositories.
@@ -57,7 +57,7 @@ class ModelSources:
         named = (repository, revision)
         source = self._found.get(named, lambda: self._find(*named))
         if not Path(source.folder).is_dir():  # folders are a cache too, and may be deleted
-            source = self._make(_Key(repository, source.key.partition(":")[2]))
+            source = self._make(_Key(repository, source.commit_oid))
         return source
 
     def remembered(self, repository: Repository, revision: str) -> ModelSource | None:
@@ -76,9 +76,10 @@ class ModelSources:
         if task not in ENGINE_BY_TASK:
             raise TaskNotSupported(task, name)
         files = [self._model_file(repository, file) for file in info.files]
-        folder = self._folders.make(repository.storage_id, commit_oid, files)
+        folder = self._folders.make(repository.storage_id, files)
         return ModelSource(
-            key=f"{repository.storage_id}:{commit_oid}",
+            key=f"{repository.storage_id}:{ENGINE_BY_TASK[task]}:{folder.digest}",
+            commit_oid=commit_oid,
             name=name,
             folder=str(folder.path),
             weight_bytes=folder.weight_bytes,
@@ -89,7 +90,9 @@ class ModelSources:
 
     def _model_file(self, repository: Repository, file: File) -> ModelFile:
         local = self._files.local_path(file)
-        return ModelFile(file.path, file.size, local, lambda: self._files.read(repository, file))
+        return ModelFile(
+            file.path, file.etag, file.size, local, lambda: self._files.read(repository, file)
+        )
 
 
 def _keeps_answers(metadata: dict[str, Any]) -> bool:

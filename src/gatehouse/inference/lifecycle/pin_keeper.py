@@ -88,7 +88,7 @@ class PinKeeper:
     def _find_sources(self) -> list[ModelSource]:
         """Blocking. A pin that leads nowhere is left out, which is logged once."""
         found = ((pin, self._find(pin)) for pin in self._pins.all())
-        # A branch and a tag may be the same commit.
+        # A branch and a tag may be the same commit, or differ in the card only.
         return list({source.key: source for _, source in found if source is not None}.values())
 
     def _find(self, pin: Pin) -> ModelSource | None:

@@ -39,6 +39,11 @@ class RemoteSource:
     weight_bytes: int = 0
 
     @property
+    def version(self) -> str:
+        """Tells answers apart."""
+        return self.key
+
+    @property
     def dialect(self) -> Dialect:
         if self.kind is RemoteKind.TGI:
             return TGIDialect(self.model_name, self.abilities)

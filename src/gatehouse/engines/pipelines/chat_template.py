@@ -65,7 +65,7 @@ class ChatTemplate:
         ]
         tools = [self.plain.mark(tool) for tool in prompt.tools] if prompt.tools else None
         try:
-            text = self._limit.run(lambda: self._applied(prompt, messages, tools))
+            return self._limit.run(lambda: self._applied(prompt, messages, tools))
         except ProcessorTimeExceeded:
             raise TemplateEndless(self._limit.seconds) from None
         except jinja2.TemplateError as error:
@@ -82,12 +82,11 @@ class ChatTemplate:
             ValueError,
         ) as error:
             raise _template_error(f"the template failed with {type(error).__name__}") from error
-        return without_objects(text, (messages, tools, self.source))
 
     def _applied(
         self, prompt: ChatPrompt, messages: list[dict[str, Any]], tools: list[Any] | None
     ) -> str:
-        return str(
+        text = str(
             self._tokenizer.apply_chat_template(
                 messages,
                 tools=tools,
@@ -97,6 +96,7 @@ class ChatTemplate:
                 **prompt.template_arguments,
             )
         )
+        return without_objects(text, (messages, tools, self.source))
 
 
 def _source(template: Any) -> str:

@@ -1,5 +1,6 @@
 """Kept answers over HTTP: who gets which, and which are never kept."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,14 @@ def restarted(house: Hub) -> Iterator[TestClient]:
 
 def test_answers_survive_a_restart(house: Hub, olga: Person, restarted: TestClient) -> None:
     body = {"inputs": "hello", "parameters": {"do_sample": True, "temperature": 2.0, "top_k": 50}}
+    cache = house.services.response_cache
+    num_before, _ = cache.count()
     first = ask(house, olga, "/models/olga/open", body)
+    # A second worker would wait for the first one to write it; locks know processes only.
+    deadline = time.monotonic() + 10
+    while cache.count()[0] == num_before:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     again = restarted.post("/models/olga/open", json=body, headers=olga.read)
     assert again.headers["x-cache"] == "HIT"
     assert again.content == first.content

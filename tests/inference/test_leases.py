@@ -192,6 +192,16 @@ async def test_host_that_keeps_crashing_is_started_ever_later(setting: Setting) 
     assert isinstance(await setting.load(model("a")), Placement)
 
 
+async def test_host_that_ran_for_a_while_is_started_again_at_once(setting: Setting) -> None:
+    for number in range(1, 9):
+        setting.leases.wish(model("a"))
+        setting.leases.look_after()
+        assert len(setting.hosts.started) == number
+        setting.become_ready(number)
+        setting.now += 90
+        setting.leases.on_ended(HostEnded(number, -9))
+
+
 async def test_hosts_that_go_with_the_fork_server_are_not_blamed(setting: Setting) -> None:
     for number in range(1, 6):
         setting.leases.release(await setting.load(model("a")))

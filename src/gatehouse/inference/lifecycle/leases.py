@@ -172,8 +172,8 @@ class Leases:
             return
         place.description = ready.description
         place.memory_bytes = max(place.memory_bytes, ready.memory_bytes)
-        place.last_used = self.clock()
-        seconds = place.last_used - place.started_at - place.startup_seconds
+        place.last_used = place.loaded_at = self.clock()
+        seconds = place.loaded_at - place.started_at - place.startup_seconds
         self._rates.learn(place.source.weight_bytes, max(seconds, 0.0))
         self._setbacks.loaded(place.source.key)
         self._counts.loads += 1
@@ -306,7 +306,8 @@ class Leases:
         if place.description is None:
             self._setbacks.died_while_loading(place.source.key, self.clock())
         else:
-            self._setbacks.crashed(place.source.key, self.clock())
+            now = self.clock()
+            self._setbacks.crashed(place.source.key, now, now - place.loaded_at)
 
     def _notify(self) -> None:
         """Wake everybody who waits for anything; each looks again for what it needs."""

@@ -25,6 +25,7 @@ class Placement:
         expected_seconds: How long loading was expected to take when it began.
         startup_seconds: The part of it in which no host could be started yet.
         description: None while the model is loading.
+        loaded_at: When loading ended.
         num_leases: Requests that hold on to it now.
         last_used: When the last of them let go, on the caller's clock.
         failure: Why it could not be loaded.
@@ -41,6 +42,7 @@ class Placement:
     expected_seconds: float = 0.0
     startup_seconds: float = 0.0
     description: ModelDescription | None = None
+    loaded_at: float = 0.0
     num_leases: int = 0
     last_used: float = 0.0
     failure: str | None = None

@@ -10,6 +10,8 @@ _LONGEST_REFUSED_SECONDS = 900.0
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 _FORGOTTEN_SECONDS = 300.0
+# A host that ran for so long did not crash of being loaded: it is loaded again at once.
+_STEADY_SECONDS = 60.0
 _MAX_DEATHS_WHILE_LOADING = 3
 
 
@@ -61,8 +63,10 @@ class Setbacks:
         else:
             setback.not_before = moment + _pause(setback.num_in_a_row)
 
-    def crashed(self, key: str, moment: float) -> None:
+    def crashed(self, key: str, moment: float, ran_seconds: float) -> None:
         """Its host died after loading: the first time it is loaded again at once."""
+        if ran_seconds >= _STEADY_SECONDS:
+            self._by_key.pop(key, None)
         setback = self._count(key, moment)
         setback.not_before = moment + _pause(setback.num_in_a_row)
 
@@ -74,7 +78,7 @@ class Setbacks:
         return setback
 
     def _forget_old(self, moment: float) -> None:
-        """Leave out what is over: a host that ran for minutes starts with a clean slate."""
+        """Leave out what is over."""
         self._by_key = {
             key: setback
             for key, setback in self._by_key.items()

@@ -1,0 +1,1 @@
+"""Text generation on the CPU: our scheduler, blocks and sampler over graphs that we build."""

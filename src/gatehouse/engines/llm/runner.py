@@ -1,0 +1,83 @@
+"""What runs the network: tokens of many sequences in, logits out.
+
+Knows nothing of requests, text or sampling; whoever schedules knows nothing of graphs.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tokens of several sequences, laid end to end, and where their keys and values are kept.
+
+    A sequence's tokens follow those of it that were run before. With one token it is decoded, with
+    several it is prefilled: two ways through the attention, whose results differ in the last bits.
+    Otherwise what a token gives does not depend on what else is in the batch, nor on where a
+    prompt was cut.
+
+    Attributes:
+        token_ids: Of shape (num_tokens).
+        positions: The place of each token in its sequence; of shape (num_tokens).
+        num_past: How many tokens of each sequence were run before; of shape (num_sequences).
+        begins: Where each sequence begins in `token_ids`, and the end; (num_sequences + 1).
+        block_ids: The blocks of all sequences, in order; of shape (num_blocks).
+        block_begins: Where each sequence begins in `block_ids`, and the end; (num_sequences + 1).
+        rows: The tokens after which logits are wanted, as places in `token_ids`; (num_rows).
+    """
+
+    token_ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    num_past: NDArray[np.int32]
+    begins: NDArray[np.int32]
+    block_ids: NDArray[np.int32]
+    block_begins: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """What a batch gave. Valid until the next batch runs.
+
+    Attributes:
+        values: Of shape (num_rows, vocabulary_size).
+        best: The likeliest token of each row; of shape (num_rows).
+        log_sums: The logarithm of the sum of exponentials of each row, which turns a logit into a
+            log-probability; of shape (num_rows).
+    """
+
+    values: NDArray[np.float32]
+    best: NDArray[np.int64]
+    log_sums: NDArray[np.float32]
+
+
+class ModelRunner(Protocol):
+    """One network in memory with its blocks of keys and values. Used by one thread.
+
+    Attributes:
+        block_size: Tokens that a block holds.
+        num_blocks: Blocks are numbered from 0 to this, exclusive.
+        vocabulary_size: Logits of a row.
+    """
+
+    block_size: int
+    num_blocks: int
+    vocabulary_size: int
+
+    def run(self, batch: Batch) -> Logits:
+        """Run a batch; its keys and values are in its blocks afterwards.
+
+        Other threads may run meanwhile: the interpreter lock is not held.
+        """
+        ...
+
+    def memory_bytes(self) -> int:
+        """Weights and blocks."""
+        ...
+
+    def close(self) -> None:
+        """Let go of both."""
+        ...

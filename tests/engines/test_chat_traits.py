@@ -7,8 +7,8 @@ from tiny_models import CHAT_TEMPLATE, make_tokenizer
 from tokenizers import AddedToken
 
 from gatehouse.engines.base import ChatTraits, ModelNotLoadable, ToolMarkup
-from gatehouse.engines.pipelines import chat_template, chat_traits
-from gatehouse.engines.pipelines.chat_template import ChatTemplate
+from gatehouse.engines.text import chat_template, chat_traits
+from gatehouse.engines.text.chat_template import ChatTemplate
 
 HERMES = (
     "{% if tools %}# Tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"

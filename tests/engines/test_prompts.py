@@ -20,8 +20,8 @@ from gatehouse.engines.base import (
     TextPrompt,
     TokensPrompt,
 )
-from gatehouse.engines.pipelines import chat_template, prompts
-from gatehouse.engines.pipelines.prompts import PromptReader
+from gatehouse.engines.text import chat_template, prompts
+from gatehouse.engines.text.prompts import PromptReader
 
 TEMPLATE = (
     "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"

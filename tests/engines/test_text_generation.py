@@ -30,8 +30,8 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.pipelines import waiting_queue
 from gatehouse.engines.pipelines.loading import load_causal_lm
-from gatehouse.engines.pipelines.prompts import MAX_CHARACTERS_PER_TOKEN
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine, load_text_generation
+from gatehouse.engines.text.prompts import MAX_CHARACTERS_PER_TOKEN
 
 PROMPTS = [
     "the cat",

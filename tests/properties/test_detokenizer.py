@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.engines.pipelines.detokenizer import Detokenizer
+from gatehouse.engines.text.detokenizer import Detokenizer
 
 
 def decode(ids: list[int]) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from gatehouse.engines.pipelines.plain_text import PlainText, _any_of
+from gatehouse.engines.text.plain_text import PlainText, _any_of
 
 NAMES = ["<s>", "<s", "s>s", "<|a|>", "<|ab|>", "▁<P>"]
 PIECES = st.one_of(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.engines.pipelines.stop_strings import StopStrings
+from gatehouse.engines.text.stop_strings import StopStrings
 
 texts = st.text(alphabet="ab ", max_size=30)
 stops_lists = st.lists(st.text(alphabet="ab ", min_size=1, max_size=4), max_size=3)

@@ -5,7 +5,7 @@ from typing import Any
 
 from gatehouse.engines.base import EmbeddingRequest
 from gatehouse.engines.pipelines.embedding_modules import EmbeddingModules
-from gatehouse.engines.pipelines.prompts import (
+from gatehouse.engines.text.prompts import (
     MAX_CHARACTERS_PER_TOKEN,
     checked_text,
     refuse_invalid,

@@ -30,7 +30,7 @@ from gatehouse.engines.base import (
 from gatehouse.engines.pipelines.embedding_modules import EmbeddingModules, load_modules
 from gatehouse.engines.pipelines.embedding_texts import EmbeddingJob, EmbeddingReader
 from gatehouse.engines.pipelines.loading import encoder_context_length, load_encoder
-from gatehouse.engines.pipelines.prompts import PromptReader, refuse_invalid
+from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
 
 MAX_WAITING = 256
 # Of one forward pass, padding included: about a second on a slow core for a small model.

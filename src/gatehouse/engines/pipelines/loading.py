@@ -1,39 +1,22 @@
 """A folder to a model and its tokenizer, by `transformers`, running no code from the folder."""
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import (
-    StrictDataclassClassValidationError,
-    StrictDataclassFieldValidationError,
-)
-from safetensors import SafetensorError
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForTextEncoding,
-    AutoTokenizer,
-)
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding
 from transformers.utils import logging
 
 from gatehouse.engines.base import ModelNotLoadable
-from gatehouse.engines.pipelines.harmless import harmless_reason
+from gatehouse.engines.text.model_folder import (
+    checked_config,
+    load_tokenizer,
+    reason_not_loadable,
+)
 
 _DEFAULT_CONTEXT_LENGTH = 2048
 _LONGEST_BELIEVED_CONTEXT = 16_777_216
 _MAX_EOS_TOKENS = 256
-_JSON_OBJECTS = (
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-)
-# What libraries raise with a sentence for people; the rest are Python's own, about their insides.
-_WORDED = (ValueError, OSError, ImportError, SafetensorError)
 # Their first position comes after that of padding.
 _COUNT_FROM_PADDING = frozenset(
     {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta"}
@@ -47,12 +30,9 @@ def load_causal_lm(folder: Path) -> tuple[Any, Any]:
         ModelNotLoadable: Missing or damaged files, an architecture that is not known, or missing
             weights.
     """
-    if _checked_config(folder).get("is_encoder_decoder"):
+    if checked_config(folder).get("is_encoder_decoder"):
         raise ModelNotLoadable("Encoder-decoder models are not served as text-generation.")
     model, tokenizer = _load(folder, AutoModelForCausalLM, "auto")
-    # CodeLlama's splits texts at this name, and changes itself to do so: two threads must not.
-    if getattr(tokenizer, "fill_token", None) is not None:
-        tokenizer.fill_token = None
     _check_eos_tokens(model.generation_config.eos_token_id)
     _set_single_sequence_defaults(model)
     return model.eval(), tokenizer
@@ -64,7 +44,7 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
     Raises:
         ModelNotLoadable: As `load_causal_lm`.
     """
-    has_decoder = _checked_config(folder).get("is_encoder_decoder")
+    has_decoder = checked_config(folder).get("is_encoder_decoder")
     kind = AutoModelForTextEncoding if has_decoder else AutoModel
     model, tokenizer = _load(folder, kind, torch.float32)
     return model.eval(), tokenizer
@@ -74,9 +54,7 @@ def _load(folder: Path, kind: Any, dtype: Any) -> tuple[Any, Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = load_tokenizer(folder)
         model, report = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -88,7 +66,7 @@ def _load(folder: Path, kind: Any, dtype: Any) -> tuple[Any, Any]:
     # The libraries raise whatever they meet in a damaged file (SafetensorError is a plain
     # Exception); this is the edge to foreign files, and the sentence goes to the caller.
     except Exception as error:
-        raise ModelNotLoadable(_reason(error, folder)) from error
+        raise ModelNotLoadable(reason_not_loadable(error, folder)) from error
     # What BERT learned its next sentence with is often left out, and not used here.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -141,19 +119,6 @@ def cache_bytes_per_token(model: Any) -> int:
     return int(2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize)
 
 
-def _checked_config(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").exists():
-        raise ModelNotLoadable("The repository has no `config.json`.")
-    config = _json_object(folder / "config.json")
-    for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
-        # `owner/name` would make transformers fetch compiled kernels from a hub.
-        if "/" in str(config.get(name) or ""):
-            raise ModelNotLoadable(
-                f"`{name}` in `config.json` asks for code from another repository."
-            )
-    return config
-
-
 def _check_eos_tokens(value: Any) -> None:
     ids = value if isinstance(value, list) else [] if value is None else [value]
     is_sound = len(ids) <= _MAX_EOS_TOKENS and all(
@@ -180,41 +145,3 @@ def _set_single_sequence_defaults(model: Any) -> None:
     ):
         if hasattr(defaults, name):
             setattr(defaults, name, None)
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    """Raises ModelNotLoadable: It is something else."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelNotLoadable(f"`{path.name}` is not JSON.") from error
-    if not isinstance(value, dict):
-        raise ModelNotLoadable(f"`{path.name}` is not a JSON object.")
-    return value
-
-
-def _reason(error: Exception, folder: Path) -> str:
-    """Why the folder cannot be loaded, with nothing of this machine in it."""
-    try:
-        for name in _JSON_OBJECTS:
-            if (folder / name).exists():
-                _json_object(folder / name)
-    except ModelNotLoadable as broken:
-        return broken.message
-    field = re.search(r"field '(\w+)'", str(error))
-    if field and isinstance(error, StrictDataclassFieldValidationError):
-        return f"`{field[1]}` in `config.json` has a value that it cannot have."
-    if isinstance(error, StrictDataclassClassValidationError):
-        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    text = " ".join(str(error).split()).replace(str(folder), "the repository")
-    if "mismatch" in text and isinstance(error, RuntimeError):
-        return "The shapes of the weights are not those that `config.json` tells."
-    # `tokenizers` raises plain `Exception`s, about places in `tokenizer.json`.
-    if type(error) is Exception:
-        return f"`tokenizer.json` cannot be read: {harmless_reason(text)}"
-    if isinstance(error, _WORDED) and text:
-        return harmless_reason(text)
-    return (
-        "A value in `config.json` or in the tokenizer's files cannot be used: reading them failed "
-        f"with {type(error).__name__}."
-    )

@@ -29,19 +29,26 @@ from gatehouse.engines.base import (
     Start,
     TokenizedPrompt,
 )
-from gatehouse.engines.pipelines.chat_traits import chat_traits
-from gatehouse.engines.pipelines.decoding import Choice, choose_next, prepare, score_prompt
+from gatehouse.engines.pipelines.decoding import (
+    Choice,
+    DecodingState,
+    choose_next,
+    prepare,
+    score_prompt,
+)
 from gatehouse.engines.pipelines.loading import (
     cache_bytes_per_token,
     context_length,
     load_causal_lm,
     num_logits,
 )
-from gatehouse.engines.pipelines.prompts import PromptReader, refuse_invalid
-from gatehouse.engines.pipelines.requests import RequestReader
-from gatehouse.engines.pipelines.sequence import Sequence
 from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING, TokenBudget
 from gatehouse.engines.pipelines.waiting_queue import WaitingQueue
+from gatehouse.engines.text.chat_traits import chat_traits
+from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
+from gatehouse.engines.text.requests import RequestReader
+from gatehouse.engines.text.sequence import Sequence
+from gatehouse.engines.text.token_texts import TokenTexts
 
 # How long a step waits when every running sequence waits for its grammar.
 _GRAMMAR_WAIT_SECONDS = 0.02
@@ -56,7 +63,7 @@ class TextGenerationEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._context_length = context_length(model, tokenizer)
-        self._special_ids = frozenset(tokenizer.all_special_ids)
+        self._texts = TokenTexts(tokenizer)
         self._bytes_per_token = cache_bytes_per_token(model)
         self._weight_bytes = sum(
             tensor.numel() * tensor.itemsize
@@ -77,6 +84,7 @@ class TextGenerationEngine:
         self._lock = threading.Lock()
         self._cancelled: set[int] = set()
         self._running: dict[int, Sequence] = {}
+        self._decoding: dict[int, DecodingState] = {}
         # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
         tokenizer("")
         self._chat_traits = chat_traits(tokenizer, self._prompts.chat)
@@ -153,6 +161,7 @@ class TextGenerationEngine:
 
     def _remove(self, sequence: Sequence) -> None:
         del self._running[sequence.request_id]
+        self._decoding.pop(sequence.request_id, None)
         self.budget.deallocate(sequence.num_reserved)
 
     def _ready_sequences(self) -> list[Sequence]:
@@ -165,11 +174,12 @@ class TextGenerationEngine:
 
     def _advance(self, sequence: Sequence) -> SequenceOutput:
         try:
-            start = self._start(sequence) if sequence.decoding is None else None
+            decoding = self._decoding.get(sequence.request_id)
+            start = self._start(sequence) if decoding is None else None
             if sequence.max_new_tokens == 0:
                 return self._finish_unstarted(sequence, start)
-            assert sequence.decoding is not None
-            choice = choose_next(self._model, sequence.decoding, sequence.request.num_top_tokens)
+            decoding = decoding or self._decoding[sequence.request_id]
+            choice = choose_next(self._model, decoding, sequence.request.num_top_tokens)
         # What torch and the model classes raise on numbers or shapes they cannot handle. One
         # sequence breaks; the others go on.
         except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
@@ -188,10 +198,12 @@ class TextGenerationEngine:
         if request.prompt_details:
             scores = score_prompt(self._model, sequence.prompt_ids, request.num_top_tokens)
             pairs = zip(sequence.prompt_ids, scores, strict=True)
-            details = tuple(self._scored(token_id, score.logprob) for token_id, score in pairs)
-            top = tuple(self._top(score.top) for score in scores)
+            details = tuple(
+                self._texts.scored(token_id, score.logprob) for token_id, score in pairs
+            )
+            top = tuple(self._texts.top(score.top) for score in scores)
         if sequence.max_new_tokens > 0:
-            sequence.decoding = prepare(
+            decoding = prepare(
                 self._model,
                 sequence.prompt_ids,
                 request.sampling,
@@ -199,7 +211,9 @@ class TextGenerationEngine:
                 sequence.max_new_tokens,
                 sequence.constraint,
             )
-            sequence.decoding.eos_token_ids |= sequence.ends.keys()
+            decoding.eos_token_ids |= sequence.ends.keys()
+            sequence.eos_token_ids = decoding.eos_token_ids
+            self._decoding[sequence.request_id] = decoding
         waited = sequence.started_at - sequence.queued_at
         return Start(len(sequence.prompt_ids), sequence.seed, details, waited, top)
 
@@ -213,23 +227,13 @@ class TextGenerationEngine:
         """Turn a chosen token into output, and end the sequence if it is its last."""
         piece, reason = sequence.take(choice.token_id)
         token = GeneratedToken(
-            self._scored(choice.token_id, choice.logprob), piece, self._top(choice.top)
+            self._texts.scored(choice.token_id, choice.logprob), piece, self._texts.top(choice.top)
         )
         finish = None
         if reason is not None:
             finish = Finish(reason, sequence.num_generated)
             self._remove(sequence)
         return SequenceOutput(sequence.request_id, (token,), start, finish)
-
-    def _top(self, top: list[tuple[int, float]]) -> tuple[ScoredToken, ...]:
-        return tuple(self._scored(token_id, logprob) for token_id, logprob in top)
-
-    def _scored(self, token_id: int, logprob: float | None) -> ScoredToken:
-        special = token_id in self._special_ids
-        text = self._tokenizer.decode(
-            [token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return ScoredToken(token_id, text, logprob, special)
 
 
 def load_text_generation(folder: Path) -> TextGenerationEngine:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from gatehouse.engines.base import RefusalKind, RequestRefused
-from gatehouse.engines.pipelines.sequence import Sequence
+from gatehouse.engines.text.sequence import Sequence
 
 MAX_WAITING = 256
 

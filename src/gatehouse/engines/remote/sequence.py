@@ -14,13 +14,13 @@ from gatehouse.engines.base import (
     SequenceOutput,
     Start,
 )
-from gatehouse.engines.pipelines.stop_strings import StopStrings
 from gatehouse.engines.remote.base import (
     UNKNOWN_TOKEN_ID,
     Counts,
     Delta,
     UpstreamMalformed,
 )
+from gatehouse.engines.text.stop_strings import StopStrings
 
 # Far above the longest token of any vocabulary.
 _MAX_CHARACTERS_PER_TOKEN = 1024

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 
 from gatehouse.engines.base import FinishReason, GenerationRequest
 from gatehouse.engines.grammars.constraint import Constraint
-from gatehouse.engines.pipelines.decoding import DecodingState
-from gatehouse.engines.pipelines.detokenizer import Detokenizer
-from gatehouse.engines.pipelines.stop_strings import StopStrings
+from gatehouse.engines.text.detokenizer import Detokenizer
+from gatehouse.engines.text.stop_strings import StopStrings
 
 
 @dataclass(slots=True)
 class Sequence:
-    """A request with its prompt read; `decoding` is set once it runs.
+    """A request with its prompt read.
 
     Attributes:
         seed: None for greedy decoding.
         ends: Tokens that end it besides those that always do, and what is shown of them.
+        eos_token_ids: All that end it; known once it runs.
         constraint: None without a grammar.
     """
 
@@ -31,7 +31,7 @@ class Sequence:
     ends: dict[int, str] = field(default_factory=dict)
     constraint: Constraint | None = None
     started_at: float = 0.0
-    decoding: DecodingState | None = None
+    eos_token_ids: frozenset[int] = frozenset()
     num_generated: int = 0
 
     @property
@@ -45,9 +45,8 @@ class Sequence:
 
     def take(self, token_id: int) -> tuple[str, FinishReason | None]:
         """Add a token: the text that may be shown now, and why the sequence ends, if it does."""
-        assert self.decoding is not None
         self.num_generated += 1
-        is_eos = token_id in self.decoding.eos_token_ids
+        is_eos = token_id in self.eos_token_ids
         shown = self.ends.get(token_id) if is_eos else None
         if is_eos and self.request.show_special:
             shown = shown or ""  # the names of other special tokens are shown, not of this

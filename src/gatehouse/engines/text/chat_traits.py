@@ -10,7 +10,7 @@ from gatehouse.engines.base import (
     RequestRefused,
     ToolMarkup,
 )
-from gatehouse.engines.pipelines.chat_template import ChatTemplate, TemplateEndless
+from gatehouse.engines.text.chat_template import ChatTemplate, TemplateEndless
 
 _TOOL_NAME = "gatehouse_probe"
 _TOOL = {

@@ -15,8 +15,8 @@ from gatehouse.engines.base import (
     TokenizedPrompt,
     TokensPrompt,
 )
-from gatehouse.engines.pipelines.chat_template import ChatTemplate
-from gatehouse.engines.pipelines.infill import Infilling
+from gatehouse.engines.text.chat_template import ChatTemplate
+from gatehouse.engines.text.infill import Infilling
 
 # No vocabulary in use has longer tokens. Megabytes of text that cannot fit are not read at all:
 # that takes long enough for a few callers to keep a host from everybody else.

@@ -14,10 +14,10 @@ from gatehouse.engines.grammars.compiler import GrammarCompiler
 from gatehouse.engines.grammars.constraint import Constraint
 from gatehouse.engines.grammars.texts import GrammarInvalid
 from gatehouse.engines.grammars.vocabulary import grammar_vocabulary
-from gatehouse.engines.pipelines.detokenizer import Detokenizer
-from gatehouse.engines.pipelines.prompts import PromptReader, allowed_new_tokens, refuse_invalid
-from gatehouse.engines.pipelines.sequence import Sequence
-from gatehouse.engines.pipelines.stop_strings import StopStrings
+from gatehouse.engines.text.detokenizer import Detokenizer
+from gatehouse.engines.text.prompts import PromptReader, allowed_new_tokens, refuse_invalid
+from gatehouse.engines.text.sequence import Sequence
+from gatehouse.engines.text.stop_strings import StopStrings
 
 MAX_PROMPT_DETAILS = 1024
 _GRAMMAR_THREADS = 2

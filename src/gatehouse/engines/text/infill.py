@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatehouse.engines.base import InfillPrompt
-from gatehouse.engines.pipelines.plain_text import PlainText
+from gatehouse.engines.text.plain_text import PlainText
 
 # A character of no vocabulary: what follows it is not the beginning of a text.
 _ANCHOR = "\N{WHITE SMILING FACE}"

@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 
 from gatehouse.engines.base import ChatPrompt, RefusalKind, RequestRefused
-from gatehouse.engines.pipelines.harmless import harmless_reason, without_objects
-from gatehouse.engines.pipelines.plain_text import PlainText
 from gatehouse.engines.processor_limit import ProcessorLimit, ProcessorTimeExceeded
+from gatehouse.engines.text.harmless import harmless_reason, without_objects
+from gatehouse.engines.text.plain_text import PlainText
 
 # Templates of real models take milliseconds.
 _RENDER_SECONDS = 5.0

@@ -1,0 +1,23 @@
+"""The graphs of decoder families, by the class name or model type that `config.json` gives."""
+
+from collections.abc import Callable
+
+from gatehouse.engines.llm.config import DecoderConfig
+from gatehouse.engines.llm.families import llama
+from gatehouse.engines.llm.layers import DecoderGraph, Node
+
+# Builds a family's graph and gives its logits.
+BuildDecoder = Callable[[DecoderConfig, DecoderGraph], Node]
+
+FAMILIES: dict[str, BuildDecoder] = {
+    "LlamaForCausalLM": llama.llama,
+    "MistralForCausalLM": llama.mistral,
+    "Qwen2ForCausalLM": llama.qwen2,
+    "Qwen3ForCausalLM": llama.qwen3,
+    "SmolLM3ForCausalLM": llama.smollm3,
+    "llama": llama.llama,
+    "mistral": llama.mistral,
+    "qwen2": llama.qwen2,
+    "qwen3": llama.qwen3,
+    "smollm3": llama.smollm3,
+}

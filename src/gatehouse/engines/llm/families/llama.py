@@ -1,0 +1,86 @@
+"""Llama (arXiv:2302.13971, 2407.21783) and those that differ from it in a bias or a norm."""
+
+from dataclasses import dataclass
+
+from gatehouse.engines.llm.config import DecoderConfig
+from gatehouse.engines.llm.layers import DecoderGraph, Node
+from gatehouse.engines.llm.quiet_openvino import ops
+
+_EMBEDDING = "model.embed_tokens.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """Where a family leaves Llama."""
+
+    query_key_value_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    query_key_norm: bool = False
+
+
+def llama(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    bias = config.fields.flag("attention_bias", default=False)
+    mlp_bias = config.fields.flag("mlp_bias", default=False)
+    return _decoder(config, graph, _Traits(bias, bias, mlp_bias))
+
+
+def mistral(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    """Mistral (arXiv:2310.06825): attention sees a window."""
+    return _decoder(config, graph, _Traits())
+
+
+def qwen2(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    """Qwen2 (arXiv:2407.10671): a bias on queries, keys and values."""
+    return _decoder(config, graph, _Traits(query_key_value_bias=True))
+
+
+def qwen3(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    """Qwen3 (arXiv:2505.09388): queries and keys are normed head by head."""
+    bias = config.fields.flag("attention_bias", default=False)
+    return _decoder(config, graph, _Traits(bias, bias, query_key_norm=True))
+
+
+def smollm3(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    """SmolLM3: every fourth layer is not told positions (NoPE, arXiv:2501.18795)."""
+    return llama(config, graph)
+
+
+def _decoder(config: DecoderConfig, graph: DecoderGraph, traits: _Traits) -> Node:
+    size = config.hidden_size
+    x = graph.embedding(_EMBEDDING)
+    for layer in range(len(config.layers)):
+        name = f"model.layers.{layer}"
+        normed = graph.rms_norm(x, f"{name}.input_layernorm", size)
+        x = ops.add(x, _attention(config, graph, traits, layer, normed))
+        normed = graph.rms_norm(x, f"{name}.post_attention_layernorm", size)
+        x = ops.add(x, graph.gated_mlp(normed, f"{name}.mlp", bias=traits.mlp_bias))
+    x = graph.rms_norm(graph.wanted_rows(x), "model.norm", size)
+    return graph.head(x, embedding=_EMBEDDING)
+
+
+def _attention(
+    config: DecoderConfig, graph: DecoderGraph, traits: _Traits, layer: int, x: Node
+) -> Node:
+    name = f"model.layers.{layer}.self_attn"
+    size, width = config.hidden_size, config.head_dim
+
+    def project(part: str, count: int) -> Node:
+        y = graph.linear(
+            x, f"{name}.{part}_proj", size, count * width, bias=traits.query_key_value_bias
+        )
+        return graph.heads(y, count)
+
+    query = project("q", config.num_attention_heads)
+    key = project("k", config.num_key_value_heads)
+    value = project("v", config.num_key_value_heads)
+    if traits.query_key_norm:
+        query = graph.rms_norm(query, f"{name}.q_norm", width)
+        key = graph.rms_norm(key, f"{name}.k_norm", width)
+    window, rotary = config.layers[layer].window, config.layers[layer].rotary
+    if rotary is not None:
+        query, key = graph.rotate(query, rotary), graph.rotate(key, rotary)
+    y = graph.attention(layer, query, key, value, window=window)
+    return graph.linear(
+        y, f"{name}.o_proj", config.num_attention_heads * width, size, bias=traits.output_bias
+    )

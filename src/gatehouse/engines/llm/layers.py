@@ -1,0 +1,310 @@
+"""The parts of a decoder as OpenVINO operations, so that a family reads like its paper.
+
+Hidden states are of shape (tokens, 1, size): the tokens of all sequences of a batch, end to end.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gatehouse.engines.llm.config import DecoderConfig
+from gatehouse.engines.llm.config_fields import ArchitectureUnknown
+from gatehouse.engines.llm.quiet_openvino import openvino, ops
+from gatehouse.engines.llm.rotary import RotaryParameters, rotary_table
+from gatehouse.engines.llm.weights import Checkpoint, StoredTensor, WeightsBroken
+
+# Nodes of a graph; OpenVINO has no types to speak of.
+Node = Any
+
+_TYPES = {"F32": openvino.Type.f32, "F16": openvino.Type.f16, "BF16": openvino.Type.bf16}
+
+ACTIVATIONS = {
+    "silu": ops.swish,
+    "swish": ops.swish,
+    "gelu": lambda x: ops.gelu(x, "erf"),
+    "gelu_new": lambda x: ops.gelu(x, "tanh"),
+    "gelu_fast": lambda x: ops.gelu(x, "tanh"),
+    "gelu_pytorch_tanh": lambda x: ops.gelu(x, "tanh"),
+    "relu": ops.relu,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Cosine and sine of every token's angles; of shape (tokens, 1, 1, dim) each."""
+
+    cosine: Node
+    sine: Node
+    dim: int
+
+
+def floats(*values: float) -> Node:
+    """A constant: a number, or a row of them."""
+    array = np.array(values, np.float32)
+    return ops.constant(array if len(values) > 1 else array.reshape(()))
+
+
+def integers(*values: int) -> Node:
+    return ops.constant(np.array(values, np.int64))
+
+
+class DecoderGraph:
+    """Collects the graph of one decoder: its inputs, its weights and the parts it is made of.
+
+    Every tensor is checked against the shape that the configuration gives it.
+
+    Attributes:
+        config: The decoder's shape.
+        parameters: The inputs, in order.
+        borrowed: What must live as long as the graph runs: it only points into these.
+    """
+
+    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint) -> None:
+        self.config = config
+        self.parameters: list[Node] = []
+        self.borrowed: list[Any] = []
+        self._checkpoint = checkpoint
+        self._weights: dict[str, Node] = {}
+        self._turns: dict[RotaryParameters, Turns] = {}
+        self._token_ids = self._input("token_ids", openvino.Type.i64, [-1])
+        self._positions = self._input("positions", openvino.Type.i64, [-1])
+        self._batch = [
+            self._input("num_past", openvino.Type.i32, [-1]),
+            self._input("begins", openvino.Type.i32, [-1]),
+            self._input("block_ids", openvino.Type.i32, [-1]),
+            self._input("block_begins", openvino.Type.i32, [-1]),
+        ]
+        self._longest = self._input("longest", openvino.Type.i32, [])
+        self._rows = self._input("rows", openvino.Type.i64, [-1])
+
+    def _input(self, name: str, kind: Any, shape: list[int]) -> Node:
+        parameter = ops.parameter(openvino.PartialShape(shape), kind)
+        parameter.output(0).set_names({name})
+        parameter.set_friendly_name(name)
+        self.parameters.append(parameter)
+        return parameter
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether the model's files hold a tensor of this name."""
+        return name in self._checkpoint
+
+    def stored(self, name: str, *shape: int) -> StoredTensor:
+        """A tensor of the model's files.
+
+        Raises:
+            WeightsBroken: It is missing, or of another shape.
+        """
+        tensor = self._checkpoint.get(name)
+        if tensor is None:
+            raise WeightsBroken(f"The files of weights hold no tensor `{name}`.")
+        if tensor.shape != shape:
+            raise WeightsBroken(
+                f"The tensor `{name}` is of shape {list(tensor.shape)}; by `config.json` it "
+                f"should be {list(shape)}."
+            )
+        return tensor
+
+    def weight(self, name: str, *shape: int) -> Node:
+        """A tensor as float32 values; its bytes stay in the file's map.
+
+        Raises:
+            WeightsBroken: It is missing, or of another shape.
+        """
+        if name not in self._weights:
+            self._weights[name] = self._constant(self.stored(name, *shape), name)
+        return self._weights[name]
+
+    def _constant(self, tensor: StoredTensor, name: str) -> Node:
+        array = tensor.array()
+        shared = openvino.Tensor(array, openvino.Shape(list(tensor.shape)), _TYPES[tensor.dtype])
+        self.borrowed += [array, shared]
+        node = openvino.op.Constant(shared, shared_memory=True)
+        node.set_friendly_name(name)
+        return node if tensor.dtype == "F32" else ops.convert(node, "f32")
+
+    def matrix(self, name: str, num_out: int, num_in: int) -> Node:
+        """The weights of a linear layer, of shape (out, in)."""
+        return self.weight(name, num_out, num_in)
+
+    # -- layers ---------------------------------------------------------------------------------
+
+    def embedding(self, name: str) -> Node:
+        """The vectors of the batch's tokens."""
+        table = self.matrix(name, self.config.vocabulary_size, self.config.hidden_size)
+        ids = ops.unsqueeze(ops.convert(self._token_ids, "i32"), integers(1))
+        return ops.gather(table, ids, ops.constant(np.int32(0)))
+
+    def linear(self, x: Node, name: str, num_in: int, num_out: int, *, bias: bool = False) -> Node:
+        """`x W^T`, plus a bias where there is one."""
+        y = ops.matmul(x, self.matrix(f"{name}.weight", num_out, num_in), False, True)
+        return ops.add(y, self.weight(f"{name}.bias", num_out)) if bias else y
+
+    def rms_norm(self, x: Node, name: str, size: int, *, offset: float = 0.0) -> Node:
+        """Root mean square norm (arXiv:1910.07467); `offset` is added to the weight."""
+        weight = self.weight(f"{name}.weight", size)
+        if offset:
+            weight = ops.add(weight, floats(offset))
+        # Just this chain is what the CPU plugin makes one operation of.
+        square = ops.reduce_mean(ops.power(x, floats(2.0)), integers(-1), True)
+        root = ops.sqrt(ops.add(square, floats(self.config.norm_epsilon)))
+        return ops.multiply(ops.multiply(x, ops.divide(floats(1.0), root)), weight)
+
+    def layer_norm(self, x: Node, name: str, size: int, *, bias: bool = True) -> Node:
+        """Layer norm (arXiv:1607.06450) over the last dimension."""
+        centred = ops.mvn(x, integers(-1), True, self.config.norm_epsilon, "inside_sqrt")
+        scaled = ops.multiply(centred, self.weight(f"{name}.weight", size))
+        return ops.add(scaled, self.weight(f"{name}.bias", size)) if bias else scaled
+
+    def activation(self, x: Node) -> Node:
+        """The MLP's function, as the configuration names it.
+
+        Raises:
+            ArchitectureUnknown: It is none of those known here.
+        """
+        function = ACTIVATIONS.get(self.config.activation)
+        if function is None:
+            raise ArchitectureUnknown("The model has an activation without a graph here.")
+        return function(x)
+
+    def gated_mlp(self, x: Node, name: str, *, bias: bool = False) -> Node:
+        """A gated linear unit (arXiv:2002.05202)."""
+        size, inner = self.config.hidden_size, self.config.intermediate_size
+        gate = self.activation(self.linear(x, f"{name}.gate_proj", size, inner, bias=bias))
+        up = self.linear(x, f"{name}.up_proj", size, inner, bias=bias)
+        return self.linear(ops.multiply(gate, up), f"{name}.down_proj", inner, size, bias=bias)
+
+    def heads(self, x: Node, count: int) -> Node:
+        """Split the last dimension: (tokens, 1, count, head_dim)."""
+        return ops.reshape(x, integers(0, 0, count, self.config.head_dim), True)
+
+    # -- attention ------------------------------------------------------------------------------
+
+    def turns(self, parameters: RotaryParameters) -> Turns:
+        """The angles of the batch's positions, made once for all layers alike."""
+        if parameters not in self._turns:
+            table = rotary_table(parameters)
+            positions = ops.convert(ops.unsqueeze(self._positions, integers(1, 2)), "f32")
+            angles = ops.multiply(positions, ops.constant(table.frequencies[None, None, :]))
+            twice = ops.unsqueeze(ops.concat([angles, angles], -1), integers(1))
+            cosine, sine = ops.cos(twice), ops.sin(twice)
+            if table.attention_factor != 1.0:
+                cosine = ops.multiply(cosine, floats(table.attention_factor))
+                sine = ops.multiply(sine, floats(table.attention_factor))
+            self._turns[parameters] = Turns(cosine, sine, parameters.dim)
+        return self._turns[parameters]
+
+    def rotate(self, x: Node, parameters: RotaryParameters) -> Node:
+        """Turn the first `parameters.dim` values of each head by the token's angles.
+
+        The halves of those values are the pairs, as in GPT-NeoX. `x` is what `heads` gives.
+        """
+        turns = self.turns(parameters)
+        x = ops.transpose(x, integers(0, 2, 1, 3))
+        turned, rest = x, None
+        if turns.dim < self.config.head_dim:
+            turned = _part(x, 0, turns.dim)
+            rest = _part(x, turns.dim, self.config.head_dim)
+        low = _part(turned, 0, turns.dim // 2)
+        high = _part(turned, turns.dim // 2, turns.dim)
+        swapped = ops.concat([ops.multiply(high, floats(-1.0)), low], -1)
+        turned = ops.add(ops.multiply(turned, turns.cosine), ops.multiply(swapped, turns.sine))
+        if rest is not None:
+            turned = ops.concat([turned, rest], -1)
+        return ops.transpose(turned, integers(0, 2, 1, 3))
+
+    def attention(
+        self,
+        layer: int,
+        query: Node,
+        key: Node,
+        value: Node,
+        *,
+        window: int | None = None,
+        scale: float | None = None,
+    ) -> Node:
+        """Attention over the kept keys and values (PagedAttention, arXiv:2309.06180).
+
+        Args:
+            layer: Its number, which names its blocks.
+            query: What `heads` gives, as are the next two.
+            key: Of `num_key_value_heads`.
+            value: Of `num_key_value_heads`.
+            window: How many tokens are seen, the own among them; None: all.
+            scale: What products of queries and keys are multiplied by; None: as is usual.
+
+        Returns:
+            Of shape (tokens, 1, num_attention_heads * head_dim).
+        """
+        config = self.config
+        kept = [
+            self._input(f"{kind}.{layer}", openvino.Type.dynamic, [-1, -1, -1, -1])
+            for kind in ("keys", "values")
+        ]
+        flat = [ops.reshape(x, integers(0, -1), True) for x in (query, key, value)]
+        factor = 1.0 / math.sqrt(config.head_dim) if scale is None else scale
+        node = _paged_attention(flat, kept, self._batch, self._longest, factor, window or 0)
+        # From these the plugin takes the shape of a block.
+        for name in ("num_k_heads", "num_v_heads"):
+            node.get_rt_info()[name] = config.num_key_value_heads
+        for name in ("k_head_size", "v_head_size"):
+            node.get_rt_info()[name] = config.head_dim
+        width = config.num_attention_heads * config.head_dim
+        return ops.reshape(node.output(0), integers(-1, 1, width), False)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def wanted_rows(self, x: Node) -> Node:
+        """The tokens after which logits are wanted: only those meet the vocabulary."""
+        return ops.gather(x, self._rows, ops.constant(np.int64(0)))
+
+    def head(self, x: Node, name: str = "lm_head", embedding: str = "") -> Node:
+        """Logits; with the matrix of `embedding` if the configuration ties the two."""
+        config = self.config
+        matrix = embedding if config.tied_embeddings else f"{name}.weight"
+        table = self.matrix(matrix, config.vocabulary_size, config.hidden_size)
+        return ops.matmul(x, table, False, True)
+
+
+def _part(x: Node, begin: int, end: int) -> Node:
+    return ops.slice(x, integers(begin), integers(end), integers(1), integers(3))
+
+
+def _paged_attention(
+    flat: list[Node], kept: list[Node], batch: list[Node], longest: Node, scale: float, window: int
+) -> Node:
+    """The node itself. Order and number of its inputs belong to the release that is pinned."""
+
+    def empty(kind: Any, *shape: int) -> Node:
+        return ops.constant(np.zeros(shape, kind))
+
+    inputs = [
+        *flat,
+        *kept,
+        *batch,
+        floats(scale),
+        ops.constant(np.int32(window)),
+        empty(np.float32, 0),  # slopes of ALiBi
+        longest,
+        empty(np.int32, 0),  # windows of attention scores
+        empty(np.int32, 0),  # blocks whose keys are turned again
+        empty(np.int32, 0),  # by how much
+        empty(np.float32, 0),  # with which angles
+        empty(np.float32, 0),  # sparse attention: thresholds
+        empty(np.int32),  # its block size
+        empty(np.int32),  # its stride
+        empty(np.float32, 0, 0, 0, 0),  # attention sinks
+        empty(np.int32),  # eviction of blocks: how many of the first stay
+        empty(np.int32, 0),  # how much is evicted
+        empty(np.int32, 0),  # which blocks count as different
+        empty(np.int32, 0),  # where each sequence's begin
+        empty(np.int32, 0),  # kinds of tokens
+        empty(np.uint8, 0),  # a mask among the new tokens
+        empty(np.int32, 0),  # where each sequence's begins
+    ]
+    return openvino.op._PagedAttentionExtension(  # noqa: SLF001 - there is no public one
+        [node.output(0) for node in inputs]
+    )

@@ -124,7 +124,13 @@ class DecoderGraph:
         self.borrowed += [array, shared]
         node = openvino.op.Constant(shared, shared_memory=True)
         node.set_friendly_name(name)
-        return node if tensor.dtype == "F32" else ops.convert(node, "f32")
+        if tensor.dtype == "F32":
+            return node
+        # The mark keeps the plugin from making float32 constants of all weights: they are then
+        # repacked as they are stored, and nothing else of them is kept.
+        wide = ops.convert(node, "f32")
+        wide.get_rt_info()["decompression_0"] = True
+        return wide
 
     def matrix(self, name: str, num_out: int, num_in: int) -> Node:
         """The weights of a linear layer, of shape (out, in)."""
@@ -138,10 +144,21 @@ class DecoderGraph:
         ids = ops.unsqueeze(ops.convert(self._token_ids, "i32"), integers(1))
         return ops.gather(table, ids, ops.constant(np.int32(0)))
 
+    def learned_positions(self, name: str, count: int) -> Node:
+        """The vectors of the batch's positions, of which the model learned `count`."""
+        table = self.weight(name, count, self.config.hidden_size)
+        positions = ops.unsqueeze(ops.convert(self._positions, "i32"), integers(1))
+        return ops.gather(table, positions, ops.constant(np.int32(0)))
+
     def linear(self, x: Node, name: str, num_in: int, num_out: int, *, bias: bool = False) -> Node:
         """`x W^T`, plus a bias where there is one."""
         y = ops.matmul(x, self.matrix(f"{name}.weight", num_out, num_in), False, True)
         return ops.add(y, self.weight(f"{name}.bias", num_out)) if bias else y
+
+    def conv1d(self, x: Node, name: str, num_in: int, num_out: int) -> Node:
+        """`x W + b`: a linear layer whose weights are stored as (in, out), as GPT-2 does."""
+        y = ops.matmul(x, self.weight(f"{name}.weight", num_in, num_out), False, False)
+        return ops.add(y, self.weight(f"{name}.bias", num_out))
 
     def rms_norm(self, x: Node, name: str, size: int, *, offset: float = 0.0) -> Node:
         """Root mean square norm (arXiv:1910.07467); `offset` is added to the weight."""
@@ -267,6 +284,11 @@ class DecoderGraph:
         matrix = embedding if config.tied_embeddings else f"{name}.weight"
         table = self.matrix(matrix, config.vocabulary_size, config.hidden_size)
         return ops.matmul(x, table, False, True)
+
+
+def split(x: Node, axis: int, *sizes: int) -> list[Node]:
+    """Parts of `x` along an axis, of these sizes."""
+    return list(ops.variadic_split(x, integers(axis), integers(*sizes)).outputs())
 
 
 def _part(x: Node, begin: int, end: int) -> Node:

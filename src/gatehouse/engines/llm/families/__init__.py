@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.families import llama
+from gatehouse.engines.llm.families import gpt2, gpt_neox, llama
 from gatehouse.engines.llm.layers import DecoderGraph, Node
 
 # Builds a family's graph and gives its logits.
@@ -15,9 +15,13 @@ FAMILIES: dict[str, BuildDecoder] = {
     "Qwen2ForCausalLM": llama.qwen2,
     "Qwen3ForCausalLM": llama.qwen3,
     "SmolLM3ForCausalLM": llama.smollm3,
+    "GPT2LMHeadModel": gpt2.gpt2,
+    "GPTNeoXForCausalLM": gpt_neox.gpt_neox,
     "llama": llama.llama,
     "mistral": llama.mistral,
     "qwen2": llama.qwen2,
     "qwen3": llama.qwen3,
     "smollm3": llama.smollm3,
+    "gpt2": gpt2.gpt2,
+    "gpt_neox": gpt_neox.gpt_neox,
 }

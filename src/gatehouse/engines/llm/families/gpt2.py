@@ -3,7 +3,8 @@
 import math
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.config_fields import MAX_CONTEXT_LENGTH, ArchitectureUnknown
+from gatehouse.engines.llm.config_fields import ArchitectureUnknown
+from gatehouse.engines.llm.config_rotary import MAX_CONTEXT_LENGTH
 from gatehouse.engines.llm.layers import DecoderGraph, Node, split
 from gatehouse.engines.llm.quiet_openvino import ops
 

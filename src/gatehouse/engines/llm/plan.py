@@ -67,7 +67,7 @@ def make_plan(decodes: list[ScheduledSequence], pieces: list[PromptPiece], block
         begins=_begins([end - past for past, end in zip(pasts, ends, strict=True)]),
         block_ids=np.concatenate(tables),
         block_begins=_begins(nums_blocks),
-        rows=np.array(rows, np.int64) if not scored else np.concatenate([rows, *scored_rows]),
+        rows=np.concatenate([np.array(rows, np.int64), *scored_rows]),
     )
     return Plan(batch, sampled, scored, decodes, pieces)
 

@@ -8,7 +8,7 @@ OLD_CLIENTS := .venv/clients/hub-0.23/installed .venv/clients/hub-0.36/installed
 # A file's tests share servers and models; the order is the one that tests/conftest.py gives.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install install-tests programs demo test fast conform soak bench fmt lint types check
+.PHONY: install install-tests programs demo test fast conform soak bench bench-engine fmt lint types check
 
 ## Gatehouse in .venv. Running it again costs nothing until its dependencies change.
 install: .venv/installed
@@ -60,6 +60,10 @@ soak: .venv/installed-tests
 ## What the hub adds to an engine, measured here and now; no part of `make test`.
 bench: .venv/installed-tests
 	$(BIN)/python -m benchmarks.inference
+
+## Our engines of text generation beside others, which it installs; hours. `--quick` takes minutes.
+bench-engine: .venv/installed-tests
+	$(BIN)/python -m benchmarks.engine
 
 fmt: .venv/installed-tests
 	$(BIN)/ruff check --fix --quiet

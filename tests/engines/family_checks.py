@@ -23,9 +23,15 @@ _CACHE_BYTES = 2**22
 _PROMPT_LENGTHS = (1, 2, 19, 64, 131)
 
 
-def exact_runner(folder: Path) -> OpenVinoRunner:
-    options = RunnerOptions(precision=Precision.EXACT, cache_bytes=_CACHE_BYTES)
+def exact_runner(folder: Path, context_length: int | None = None) -> OpenVinoRunner:
+    options = RunnerOptions(
+        precision=Precision.EXACT, cache_bytes=_CACHE_BYTES, context_length=context_length
+    )
     return load_runner(folder, options)
+
+
+def default_runner(folder: Path) -> OpenVinoRunner:
+    return load_runner(folder, RunnerOptions(cache_bytes=_CACHE_BYTES))
 
 
 def make_prompts(seed: int = 0) -> list[list[int]]:
@@ -122,7 +128,3 @@ def _run_at_random(
         for n, given in zip(chosen, run_pieces(runner, pieces), strict=True):
             values[n].append(given)
     return [np.concatenate(parts) for parts in values]
-
-
-def default_runner(folder: Path) -> OpenVinoRunner:
-    return load_runner(folder, RunnerOptions(cache_bytes=_CACHE_BYTES))

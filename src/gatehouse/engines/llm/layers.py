@@ -29,6 +29,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": lambda x: ops.gelu(x, "tanh"),
     "relu": ops.relu,
 }
+_GELUS = frozenset(name for name in ACTIVATIONS if name.startswith("gelu"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +163,12 @@ class DecoderGraph:
 
     def rms_norm(self, x: Node, name: str, size: int, *, offset: float = 0.0) -> Node:
         """Root mean square norm (arXiv:1910.07467); `offset` is added to the weight."""
-        weight = self.weight(f"{name}.weight", size)
-        if offset:
-            weight = ops.add(weight, floats(offset))
+        weight = (
+            # Added here and now: the plugin would do it in every step, if it compiles that at all.
+            ops.constant(self.stored(f"{name}.weight", size).floats() + np.float32(offset))
+            if offset
+            else self.weight(f"{name}.weight", size)
+        )
         # Just this chain is what the CPU plugin makes one operation of.
         square = ops.reduce_mean(ops.power(x, floats(2.0)), integers(-1), True)
         root = ops.sqrt(ops.add(square, floats(self.config.norm_epsilon)))
@@ -190,9 +194,19 @@ class DecoderGraph:
     def gated_mlp(self, x: Node, name: str, *, bias: bool = False) -> Node:
         """A gated linear unit (arXiv:2002.05202)."""
         size, inner = self.config.hidden_size, self.config.intermediate_size
-        gate = self.activation(self.linear(x, f"{name}.gate_proj", size, inner, bias=bias))
+        gate = self.linear(x, f"{name}.gate_proj", size, inner, bias=bias)
         up = self.linear(x, f"{name}.up_proj", size, inner, bias=bias)
-        return self.linear(ops.multiply(gate, up), f"{name}.down_proj", inner, size, bias=bias)
+        return self.linear(self.gated(gate, up), f"{name}.down_proj", inner, size, bias=bias)
+
+    def gated(self, gate: Node, up: Node) -> Node:
+        """`up` times the activation of `gate`."""
+        active = self.activation(gate)
+        if self.config.activation in _GELUS:
+            # Of this product with nothing between, OpenVINO 2026.4.1 makes its fused MLP, which
+            # for GELU in bfloat16 divides by zero as it is compiled, and the process dies.
+            # Doubling and halving change no bit of the result.
+            active, up = ops.multiply(active, floats(2.0)), ops.multiply(up, floats(0.5))
+        return ops.multiply(active, up)
 
     def heads(self, x: Node, count: int) -> Node:
         """Split the last dimension: (tokens, 1, count, head_dim)."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.families import gpt2, gpt_neox, llama
+from gatehouse.engines.llm.families import gemma, gpt2, gpt_neox, llama, phi3
 from gatehouse.engines.llm.layers import DecoderGraph, Node
 
 # Builds a family's graph and gives its logits.
@@ -17,6 +17,10 @@ FAMILIES: dict[str, BuildDecoder] = {
     "SmolLM3ForCausalLM": llama.smollm3,
     "GPT2LMHeadModel": gpt2.gpt2,
     "GPTNeoXForCausalLM": gpt_neox.gpt_neox,
+    "Phi3ForCausalLM": phi3.phi3,
+    "GemmaForCausalLM": gemma.gemma,
+    "Gemma2ForCausalLM": gemma.gemma2,
+    "Gemma3ForCausalLM": gemma.gemma3,
     "llama": llama.llama,
     "mistral": llama.mistral,
     "qwen2": llama.qwen2,
@@ -24,4 +28,8 @@ FAMILIES: dict[str, BuildDecoder] = {
     "smollm3": llama.smollm3,
     "gpt2": gpt2.gpt2,
     "gpt_neox": gpt_neox.gpt_neox,
+    "phi3": phi3.phi3,
+    "gemma": gemma.gemma,
+    "gemma2": gemma.gemma2,
+    "gemma3_text": gemma.gemma3,
 }

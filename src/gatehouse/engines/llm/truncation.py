@@ -1,7 +1,7 @@
 """Which tokens sampling may take: temperature, then top-k, top-p and their like.
 
-Same meaning and order as the warpers of `transformers.generate`, which compute in float32: ties at
-a border are kept or dropped as there. A filter says of scores which of them stay, at least one.
+Same meaning and order as the warpers of `transformers.generate`, computed in float32 as there: as
+many tokens are kept, of the same scores. A filter says of scores which of them stay, at least one.
 """
 
 from collections.abc import Callable
@@ -89,8 +89,8 @@ def truncation(params: SamplingParams, defaults: GenerationDefaults) -> Truncati
 def keep_top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.bool_]:
     """The likeliest tokens that have at least `top_p` of the probability together.
 
-    "The Curious Case of Neural Text Degeneration" (arXiv 1904.09751). Among equals at the border,
-    those of higher ids are kept.
+    "The Curious Case of Neural Text Degeneration" (arXiv 1904.09751). Of equals at the border
+    those of lower ids are kept (in `transformers` it depends on the processor's way of sorting).
     """
     probabilities = softmax(scores)
     rest = np.float32(1 - top_p)
@@ -106,7 +106,7 @@ def keep_top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.bool_]:
     keep: NDArray[np.bool_] = probabilities >= border
     num_equals_dropped = num_dropped - int(np.searchsorted(ascending, border))
     if num_equals_dropped:
-        keep[np.flatnonzero(probabilities == border)[:num_equals_dropped]] = False
+        keep[np.flatnonzero(probabilities == border)[-num_equals_dropped:]] = False
     return keep
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gatehouse.engines.base import SamplingParams
 from gatehouse.engines.grammars.constraint import Constraint
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
+from gatehouse.engines.llm.likeliest import largest_first
 from gatehouse.engines.llm.runner import Logits
 from gatehouse.engines.llm.sampler import (
     Choice,
@@ -22,6 +23,7 @@ from gatehouse.engines.llm.sampler import (
     choose,
     score_prompt,
 )
+from gatehouse.engines.llm.truncation import keep_top_p, keep_typical, softmax
 
 Row = NDArray[np.float32]
 SIZE = 500
@@ -272,6 +274,21 @@ def test_a_sequence_draws_the_same_whoever_else_is_in_its_batches(
             else:
                 choose(batch, row, crowd[row])
         assert actual == expected
+
+
+def test_numbers_do_not_depend_on_where_a_row_lies_in_memory() -> None:
+    """Else what a sequence draws could depend on its place in the batch."""
+    for size in (SIZE, 5003):
+        row = random_logits(3, size=size).values[0]
+        expected = None
+        for offset in range(17):
+            memory = np.zeros(size + 17, dtype=np.float32)
+            moved = memory[offset : offset + size]
+            moved[:] = row
+            kept = keep_typical(moved, 0.9) & keep_top_p(moved, 0.95)
+            found = (softmax(moved).tobytes(), kept.tobytes(), largest_first(moved, 40).tobytes())
+            assert found == (expected or found)
+            expected = found
 
 
 def distribution(

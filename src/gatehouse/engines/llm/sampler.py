@@ -135,7 +135,7 @@ def choose(
     """Choose the next token of a sequence, and let the state and the grammar learn it.
 
     Args:
-        logits: The row that counts was computed with no NaN, or its `log_sums` is NaN.
+        logits: If a row holds NaN or infinity, its `log_sums` is not finite either.
         row: That after the sequence's last token.
         state: The sequence's own.
         num_top: How many of the likeliest tokens to tell.

@@ -75,7 +75,7 @@ def truncation(params: SamplingParams, defaults: GenerationDefaults) -> Truncati
     if value("top_p") < 1:
         filters.append(partial(keep_top_p, top_p=value("top_p")))
     if value("min_p") > 0:
-        filters.append(partial(keep_min_p, min_p=value("min_p")))
+        filters.append(partial(keep_min_p, min_p=min(value("min_p"), 1.0)))
     if value("typical_p") < 1:
         filters.append(partial(keep_typical, mass=value("typical_p")))
     if 0 < defaults.epsilon_cutoff < 1:

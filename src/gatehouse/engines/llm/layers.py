@@ -116,10 +116,11 @@ class DecoderGraph:
             WeightsBroken: It is missing, or of another shape.
         """
         if name not in self._weights:
-            self._weights[name] = self._constant(self.stored(name, *shape), name)
+            self._weights[name] = self.constant(self.stored(name, *shape), name)
         return self._weights[name]
 
-    def _constant(self, tensor: StoredTensor, name: str) -> Node:
+    def constant(self, tensor: StoredTensor, name: str) -> Node:
+        """The values of a tensor, as float32; its bytes stay where they are."""
         array = tensor.array()
         shared = openvino.Tensor(array, openvino.Shape(list(tensor.shape)), _TYPES[tensor.dtype])
         self.borrowed += [array, shared]

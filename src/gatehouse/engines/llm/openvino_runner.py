@@ -67,6 +67,7 @@ class OpenVinoRunner:
         self._borrowed = borrowed
         self.vocabulary_size = config.vocabulary_size
         self._min_tokens = min_tokens
+        self._num_threads = options.num_threads
         self._num_weight_bytes = num_weight_bytes
         compiled = openvino.Core().compile_model(model, "CPU", _properties(options))
         self._request = compiled.create_infer_request()
@@ -121,15 +122,27 @@ class OpenVinoRunner:
             "block_begins": batch.block_begins,
             "rows": batch.rows,
         }
-        missing = self._min_tokens - len(batch.token_ids)
-        if missing > 0:
-            feed |= self._padding(batch, missing)
+        num_padding = self._num_padding(batch)
+        if num_padding:
+            feed |= self._padding(batch, num_padding)
         missing = max(self._min_tokens, 1) - len(batch.rows)
         if missing > 0:
             feed["rows"] = np.append(batch.rows, np.zeros(missing, np.int64))
-        longest = max(int(lengths.max()), self._min_tokens)
-        feed["longest"] = np.array(longest, np.int32)
+        feed["longest"] = np.array(max(int(lengths.max()), num_padding), np.int32)
         return feed
+
+    def _num_padding(self, batch: Batch) -> int:
+        """How many tokens the runner adds, so that each of the others goes its usual way.
+
+        Two kernels choose by the batch. Matrix products take another way for few rows. Attention
+        does so for fewer sequences than threads, each of one token: threads then share a sequence,
+        and the order of its sums differs. One sequence of two tokens keeps it from that.
+        """
+        num_tokens, num_sequences = len(batch.token_ids), len(batch.num_past)
+        missing = max(0, self._min_tokens - num_tokens)
+        if num_tokens == num_sequences < self._num_threads:
+            return max(2, missing)
+        return missing
 
     def _padding(self, batch: Batch, count: int) -> dict[str, NDArray[Any]]:
         """The batch and one more sequence of `count` tokens, in the runner's own block."""

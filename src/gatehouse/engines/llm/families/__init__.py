@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.families import gemma, gpt2, gpt_neox, llama, phi3
+from gatehouse.engines.llm.families import gemma, gpt2, gpt_neox, llama, mixtral, phi3
 from gatehouse.engines.llm.layers import DecoderGraph, Node
 
 # Builds a family's graph and gives its logits.
@@ -21,6 +21,8 @@ FAMILIES: dict[str, BuildDecoder] = {
     "GemmaForCausalLM": gemma.gemma,
     "Gemma2ForCausalLM": gemma.gemma2,
     "Gemma3ForCausalLM": gemma.gemma3,
+    "MixtralForCausalLM": mixtral.mixtral,
+    "Qwen3MoeForCausalLM": mixtral.qwen3_moe,
     "llama": llama.llama,
     "mistral": llama.mistral,
     "qwen2": llama.qwen2,
@@ -29,6 +31,8 @@ FAMILIES: dict[str, BuildDecoder] = {
     "gpt2": gpt2.gpt2,
     "gpt_neox": gpt_neox.gpt_neox,
     "phi3": phi3.phi3,
+    "mixtral": mixtral.mixtral,
+    "qwen3_moe": mixtral.qwen3_moe,
     "gemma": gemma.gemma,
     "gemma2": gemma.gemma2,
     "gemma3_text": gemma.gemma3,

@@ -1,5 +1,6 @@
 """Llama (arXiv:2302.13971, 2407.21783) and those that differ from it in a bias or a norm."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatehouse.engines.llm.config import DecoderConfig
@@ -8,9 +9,12 @@ from gatehouse.engines.llm.quiet_openvino import ops
 
 _EMBEDDING = "model.embed_tokens.weight"
 
+# Makes something of a layer's normed hidden states, given its number and its tensors' prefix.
+BuildMlp = Callable[[int, str, Node], Node]
+
 
 @dataclass(frozen=True, slots=True)
-class _Traits:
+class Traits:
     """Where a family leaves Llama."""
 
     query_key_value_bias: bool = False
@@ -22,23 +26,23 @@ class _Traits:
 def llama(config: DecoderConfig, graph: DecoderGraph) -> Node:
     bias = config.fields.flag("attention_bias", default=False)
     mlp_bias = config.fields.flag("mlp_bias", default=False)
-    return _decoder(config, graph, _Traits(bias, bias, mlp_bias))
+    return decoder(config, graph, Traits(bias, bias, mlp_bias))
 
 
 def mistral(config: DecoderConfig, graph: DecoderGraph) -> Node:
     """Mistral (arXiv:2310.06825): attention sees a window."""
-    return _decoder(config, graph, _Traits())
+    return decoder(config, graph, Traits())
 
 
 def qwen2(config: DecoderConfig, graph: DecoderGraph) -> Node:
     """Qwen2 (arXiv:2407.10671): a bias on queries, keys and values."""
-    return _decoder(config, graph, _Traits(query_key_value_bias=True))
+    return decoder(config, graph, Traits(query_key_value_bias=True))
 
 
 def qwen3(config: DecoderConfig, graph: DecoderGraph) -> Node:
     """Qwen3 (arXiv:2505.09388): queries and keys are normed head by head."""
     bias = config.fields.flag("attention_bias", default=False)
-    return _decoder(config, graph, _Traits(bias, bias, query_key_norm=True))
+    return decoder(config, graph, Traits(bias, bias, query_key_norm=True))
 
 
 def smollm3(config: DecoderConfig, graph: DecoderGraph) -> Node:
@@ -46,7 +50,15 @@ def smollm3(config: DecoderConfig, graph: DecoderGraph) -> Node:
     return llama(config, graph)
 
 
-def _decoder(config: DecoderConfig, graph: DecoderGraph, traits: _Traits) -> Node:
+def decoder(
+    config: DecoderConfig, graph: DecoderGraph, traits: Traits, mlp: BuildMlp | None = None
+) -> Node:
+    """Logits of a Llama with these traits; `mlp` stands in for the usual one of its layers."""
+
+    def gated_mlp(_: int, name: str, x: Node) -> Node:
+        return graph.gated_mlp(x, f"{name}.mlp", bias=traits.mlp_bias)
+
+    build_mlp = mlp or gated_mlp
     size = config.hidden_size
     x = graph.embedding(_EMBEDDING)
     for layer in range(len(config.layers)):
@@ -54,13 +66,13 @@ def _decoder(config: DecoderConfig, graph: DecoderGraph, traits: _Traits) -> Nod
         normed = graph.rms_norm(x, f"{name}.input_layernorm", size)
         x = ops.add(x, _attention(config, graph, traits, layer, normed))
         normed = graph.rms_norm(x, f"{name}.post_attention_layernorm", size)
-        x = ops.add(x, graph.gated_mlp(normed, f"{name}.mlp", bias=traits.mlp_bias))
+        x = ops.add(x, build_mlp(layer, name, normed))
     x = graph.rms_norm(graph.wanted_rows(x), "model.norm", size)
     return graph.head(x, embedding=_EMBEDDING)
 
 
 def _attention(
-    config: DecoderConfig, graph: DecoderGraph, traits: _Traits, layer: int, x: Node
+    config: DecoderConfig, graph: DecoderGraph, traits: Traits, layer: int, x: Node
 ) -> Node:
     name = f"model.layers.{layer}.self_attn"
     size, width = config.hidden_size, config.head_dim

@@ -55,6 +55,7 @@ def save_tiny_llama(
     template: str = CHAT_TEMPLATE,
     markers: Sequence[AddedToken] = (),
     context_length: int = CONTEXT_LENGTH,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
     """A Llama; `markers` become tokens of their own, special or not."""
     tokenizer = make_tokenizer(adds_bos=True)
@@ -77,7 +78,7 @@ def save_tiny_llama(
             initializer_range=0.4,
         )
     )
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

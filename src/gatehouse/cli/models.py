@@ -1,7 +1,8 @@
-"""`gatehouse model`: which models are kept in memory."""
+"""`gatehouse model`: which models are kept in memory, and how single ones are run."""
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from gatehouse.cli.options import DataDir
@@ -9,16 +10,21 @@ from gatehouse.cli.repositories import find_model, open_repositories
 from gatehouse.cli.workspace import open_workspace
 from gatehouse.core.clock import SystemClock
 from gatehouse.core.errors import NotFound
+from gatehouse.engines.base import Precision, RunnerName, WeightFormat
+from gatehouse.inference.lifecycle.model_options import ModelOptions
 from gatehouse.inference.lifecycle.pinned_models import PinnedModels
 from gatehouse.observability.audit import OPERATOR
 
-app = typer.Typer(name="model", help="Keep models in memory.", no_args_is_help=True)
+app = typer.Typer(
+    name="model", help="Keep models in memory, and say how they are run.", no_args_is_help=True
+)
 
 _MAIN = "main"
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="As `namespace/name` or `namespace/name@revision`.")
 ]
+RepositoryArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As `namespace/name`.")]
 
 
 class NotPinned(NotFound):
@@ -53,6 +59,31 @@ def unpin(model: ModelArgument, data_dir: DataDir = None) -> None:
         if not pins.remove(repository, revision, by=OPERATOR):
             raise NotPinned(str(repository.repo_id), revision)
     typer.echo(f"{repository.repo_id} is no longer pinned.", err=True)
+
+
+@app.command("set")
+def set_options(
+    model: RepositoryArgument,
+    runner: Annotated[RunnerName | None, typer.Option(help="What runs it.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="What it is computed in.")] = None,
+    weights: Annotated[WeightFormat | None, typer.Option(help="What weights are kept in.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say how a model of text is run, from its next request on, and print it.
+
+    The usual is `auto`, `stored` and `stored`.
+    """
+    given = {"runner": runner, "precision": precision, "weight_format": weights}
+    with open_workspace(data_dir) as workspace:
+        repository = find_model(workspace, model)
+        kept = ModelOptions(workspace.database, SystemClock())
+        changes = {name: value for name, value in given.items() if value is not None}
+        options = msgspec.structs.replace(kept.of(repository), **changes)
+        if changes:
+            kept.set(repository, options, by=OPERATOR)
+    typer.echo(f"runner {options.runner}")
+    typer.echo(f"precision {options.precision}")
+    typer.echo(f"weights {options.weight_format}")
 
 
 @app.command("list")

@@ -140,6 +140,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
             of the prompt under `prompt_details`.
         prompt_details: Report the prompt's tokens and their log-probabilities.
         grammar: What the generated text must match; None leaves it free.
+        reuse_scope: What was computed of a prompt's beginning is used again by requests of the same
+            scope only: others could tell from the time it takes what was asked before.
         show_special: Pieces hold the names of special tokens too, save those that end the sequence.
         priority: Waiting requests of a lower number go first.
     """
@@ -155,6 +157,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     num_top_tokens: int = 0
     prompt_details: bool = False
     grammar: Grammar | None = None
+    reuse_scope: str = ""
     show_special: bool = False
     priority: int = 0
 
@@ -323,6 +326,37 @@ class EmbeddingTraits(msgspec.Struct, frozen=True):
     is_sentence_model: bool
 
 
+class RunnerName(StrEnum):
+    """What runs a model of text."""
+
+    AUTO = "auto"  # the one that knows every architecture: transformers
+    OPENVINO = "openvino"
+    TRANSFORMERS = "transformers"
+
+
+class Precision(StrEnum):
+    """What a model of text is computed in."""
+
+    STORED = "stored"  # bfloat16 for weights that are stored in 16 bits, else float32
+    EXACT = "exact"  # float32
+
+
+class WeightFormat(StrEnum):
+    """What a model's weights are kept in while it runs."""
+
+    STORED = "stored"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class EngineOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a model is to be run; what its engine does not know is left to others."""
+
+    runner: RunnerName = RunnerName.AUTO
+    precision: Precision = Precision.STORED
+    weight_format: WeightFormat = WeightFormat.STORED
+
+
 class ModelDescription(msgspec.Struct, frozen=True):
     """What a loaded model is and can take.
 
@@ -394,8 +428,8 @@ class Engine(Protocol):
 class LoadEngine(Protocol):
     """How a kind of engine is made."""
 
-    def __call__(self, folder: Path) -> Engine:
-        """Load the model in `folder`.
+    def __call__(self, folder: Path, options: EngineOptions, num_threads: int, /) -> Engine:
+        """Load the model in `folder`, to be computed by so many threads.
 
         Raises:
             ModelNotLoadable: With a sentence that says why.

@@ -326,7 +326,8 @@ def run_host(order: ForkHost, control: socket.socket) -> int:
             in.
     """
     try:
-        engine = find_engine(EngineName(order.engine))(Path(order.folder))
+        load = find_engine(EngineName(order.engine))
+        engine = load(Path(order.folder), order.options, order.num_threads)
         ready = msgspec.msgpack.encode(HostReady(engine.describe(), engine.memory_bytes()))
     except ModelNotLoadable as error:
         control.send(msgspec.msgpack.encode(HostFailed(_sendable(error.message))))

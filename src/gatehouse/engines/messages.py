@@ -8,6 +8,7 @@ import msgspec
 from gatehouse.engines.base import (
     EmbeddingRequest,
     Embeddings,
+    EngineOptions,
     GenerationRequest,
     ModelDescription,
     Prompt,
@@ -108,6 +109,7 @@ class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
     socket_path: str
     num_threads: int
     memory_limit_bytes: int
+    options: EngineOptions = EngineOptions()
 
 
 class KillHost(msgspec.Struct, frozen=True, tag="kill"):

@@ -14,7 +14,7 @@ class EngineName(StrEnum):
 
 _PLACES = {
     EngineName.TEXT_GENERATION: (
-        "gatehouse.engines.pipelines.text_generation",
+        "gatehouse.engines.choice",
         "load_text_generation",
     ),
     EngineName.EMBEDDINGS: ("gatehouse.engines.pipelines.embeddings", "load_embeddings"),

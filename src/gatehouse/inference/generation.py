@@ -194,7 +194,8 @@ class TextGeneration:
         async with self.hold(target) as model:
             held_after = meter.hold(model.description.device, submitted)
             _check_fits(request, model.description)
-            async with aclosing(model.generate(request)) as outputs:
+            scoped = msgspec.structs.replace(request, reuse_scope=target.claim.caller)
+            async with aclosing(model.generate(scoped)) as outputs:
                 async for output in outputs:
                     meter.record(output, held_after)
                     yield output

@@ -31,6 +31,19 @@ class PinnedModelRow(Base):
     added_at: Mapped[datetime]
 
 
+class ModelOptionsRow(Base):
+    """How an administrator wants a model to be run; nothing for one that is run as usual."""
+
+    __tablename__ = "model_options"
+
+    repository_id: Mapped[int] = mapped_column(
+        ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True
+    )
+    runner: Mapped[str] = mapped_column(String(32))
+    precision: Mapped[str] = mapped_column(String(32))
+    weight_format: Mapped[str] = mapped_column(String(32))
+
+
 class UsageRow(Base):
     """What one credential used of one model on one day (UTC).
 

@@ -29,6 +29,7 @@ from gatehouse.inference.embeddings import TextEmbeddings
 from gatehouse.inference.generation import TextGeneration
 from gatehouse.inference.lifecycle.hosts import ModelHosts
 from gatehouse.inference.lifecycle.model_folders import ModelFolders
+from gatehouse.inference.lifecycle.model_options import ModelOptions
 from gatehouse.inference.lifecycle.model_sources import ModelSources
 from gatehouse.inference.lifecycle.pin_keeper import PinKeeper
 from gatehouse.inference.lifecycle.pinned_models import PinnedModels
@@ -69,7 +70,9 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
     files = Files(database, blobs, repositories)
     infos = Infos(files)
     folders = ModelFolders(folder / "views")
-    sources = ModelSources(files, infos, folders, database.version)
+    sources = ModelSources(
+        files, infos, folders, ModelOptions(database, clock).of, database.version
+    )
     pins = PinnedModels(database, clock)
     large_files = LargeFiles(database, blobs, repositories, access, clock)
     xorbs = DiskXorbStore(folder / "xet")

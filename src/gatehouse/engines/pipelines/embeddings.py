@@ -19,6 +19,7 @@ from gatehouse.engines.base import (
     EmbeddingRequest,
     Embeddings,
     EmbeddingTraits,
+    EngineOptions,
     Failure,
     GenerationRequest,
     ModelDescription,
@@ -166,8 +167,10 @@ class EmbeddingEngine:
         return EmbeddingOutput(request_id, failure=Failure(RefusalKind.GENERATION, sentence))
 
 
-def load_embeddings(folder: Path) -> EmbeddingEngine:
-    """An engine for the encoder in `folder`.
+def load_embeddings(
+    folder: Path, _options: EngineOptions | None = None, _num_threads: int = 1
+) -> EmbeddingEngine:
+    """An engine for the encoder in `folder`. There is one way to run it.
 
     Raises:
         ModelNotLoadable: See `load_encoder` and `load_modules`.

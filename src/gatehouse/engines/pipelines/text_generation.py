@@ -237,7 +237,7 @@ class TextGenerationEngine:
 
 
 def load_text_generation(folder: Path) -> TextGenerationEngine:
-    """An engine for the causal model in `folder`.
+    """An engine for the causal model in `folder`, computed as its weights are stored.
 
     Raises:
         ModelNotLoadable: See `load_causal_lm`.

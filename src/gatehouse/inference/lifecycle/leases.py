@@ -272,6 +272,7 @@ class Leases:
                 str(path),
                 num_threads,
                 memory_limit_bytes(source.weight_bytes),
+                source.options,
             )
         )
         return place

@@ -4,8 +4,15 @@ from enum import StrEnum
 
 import msgspec
 
-from gatehouse.engines.base import ModelDescription
+from gatehouse.engines.base import EngineOptions, ModelDescription
 from gatehouse.engines.registry import EngineName
+
+
+def described(options: EngineOptions) -> str:
+    """What is not as it is by itself, for keys: empty for most models."""
+    if options == EngineOptions():
+        return ""
+    return f":{options.runner}-{options.precision}-{options.weight_format}"
 
 
 class ModelSource(msgspec.Struct, frozen=True):
@@ -20,6 +27,7 @@ class ModelSource(msgspec.Struct, frozen=True):
         cache_bytes: What its key-value cache may grow to, as far as its configuration tells.
         keeps_answers: False if its owner wants no answer of it in the response cache.
         commit_oid: The commit that was asked for.
+        options: How it is to be run; part of the key.
     """
 
     key: str
@@ -30,11 +38,12 @@ class ModelSource(msgspec.Struct, frozen=True):
     cache_bytes: int = 0
     keeps_answers: bool = True
     commit_oid: str = ""
+    options: EngineOptions = EngineOptions()
 
     @property
     def version(self) -> str:
-        """The repository's internal id and the commit: tells answers apart."""
-        return f"{self.key.partition(':')[0]}:{self.commit_oid}"
+        """The repository's internal id, the commit and how it is run: tells answers apart."""
+        return f"{self.key.partition(':')[0]}:{self.commit_oid}{described(self.options)}"
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gatehouse.core.remembered import RememberedUntilChange
+from gatehouse.engines.base import EngineOptions
 from gatehouse.inference.errors import ModelNotServable
-from gatehouse.inference.lifecycle.messages import ModelSource
+from gatehouse.inference.lifecycle.messages import ModelSource, described
 from gatehouse.inference.lifecycle.model_folders import ModelFile, ModelFolders
 from gatehouse.inference.tasks import ENGINE_BY_TASK, TEXT_GENERATION
 from gatehouse.repos.files import File, Files
@@ -30,6 +31,7 @@ class ModelSources:
         files: What is in repositories.
         infos: What repositories say of themselves.
         folders: Where models are put together.
+        options_of: How a model is to be run.
         version: See `Database.version`.
     """
 
@@ -38,11 +40,13 @@ class ModelSources:
         files: Files,
         infos: Infos,
         folders: ModelFolders,
+        options_of: Callable[[Repository], EngineOptions] = lambda _: EngineOptions(),
         version: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._files = files
         self._infos = infos
         self._folders = folders
+        self._options_of = options_of
         self._cached = lru_cache(_CACHED_SOURCES)(self._make)
         # Whoever moves a branch notes it in the database, before the push is acknowledged.
         self._found = RememberedUntilChange[tuple[Repository, str], ModelSource](version)
@@ -57,7 +61,7 @@ class ModelSources:
         named = (repository, revision)
         source = self._found.get(named, lambda: self._find(*named))
         if not Path(source.folder).is_dir():  # folders are a cache too, and may be deleted
-            source = self._make(_Key(repository, source.commit_oid))
+            source = self._make(_Key(repository, source.commit_oid, source.options))
         return source
 
     def remembered(self, repository: Repository, revision: str) -> ModelSource | None:
@@ -66,7 +70,8 @@ class ModelSources:
         return source if source is not None and Path(source.folder).is_dir() else None
 
     def _find(self, repository: Repository, revision: str) -> ModelSource:
-        return self._cached(_Key(repository, self._files.commit_oid(repository, revision)))
+        commit_oid = self._files.commit_oid(repository, revision)
+        return self._cached(_Key(repository, commit_oid, self._options_of(repository)))
 
     def _make(self, key: "_Key") -> ModelSource:
         repository, commit_oid = key.repository, key.commit_oid
@@ -78,7 +83,8 @@ class ModelSources:
         files = [self._model_file(repository, file) for file in info.files]
         folder = self._folders.make(repository.storage_id, files)
         return ModelSource(
-            key=f"{repository.storage_id}:{ENGINE_BY_TASK[task]}:{folder.digest}",
+            key=f"{repository.storage_id}:{ENGINE_BY_TASK[task]}:{folder.digest}"
+            f"{described(key.options)}",
             commit_oid=commit_oid,
             name=name,
             folder=str(folder.path),
@@ -86,6 +92,7 @@ class ModelSources:
             cache_bytes=folder.cache_bytes,
             engine=ENGINE_BY_TASK[task],
             keeps_answers=_keeps_answers(info.metadata),
+            options=key.options,
         )
 
     def _model_file(self, repository: Repository, file: File) -> ModelFile:
@@ -107,10 +114,12 @@ class _Key:
 
     repository: Repository
     commit_oid: str
+    options: EngineOptions
 
     @property
-    def identity(self) -> tuple[str, str, str]:
-        return (self.repository.storage_id, self.commit_oid, str(self.repository.repo_id))
+    def identity(self) -> tuple[str, str, str, EngineOptions]:
+        name = str(self.repository.repo_id)
+        return (self.repository.storage_id, self.commit_oid, name, self.options)
 
     def __hash__(self) -> int:
         return hash(self.identity)

@@ -1,0 +1,291 @@
+"""Text generation by continuous batching: an `Engine` over our scheduler, sampler and runner.
+
+Every step runs one batch: a token of each sequence that generates, and pieces of prompts.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gatehouse.engines.base import (
+    EmbeddingRequest,
+    Failure,
+    Finish,
+    FinishReason,
+    GeneratedToken,
+    GenerationRequest,
+    ModelDescription,
+    Prompt,
+    RefusalKind,
+    RequestRefused,
+    SequenceOutput,
+    Start,
+    TokenizedPrompt,
+)
+from gatehouse.engines.llm.block_manager import BlockManager
+from gatehouse.engines.llm.generation_defaults import GenerationDefaults
+from gatehouse.engines.llm.plan import Plan
+from gatehouse.engines.llm.prompt_scores import PromptScores
+from gatehouse.engines.llm.runner import Logits, ModelRunner
+from gatehouse.engines.llm.sampler import SamplingState, choose
+from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence
+from gatehouse.engines.llm.scheduler import Scheduler, SchedulerLimits
+from gatehouse.engines.text.chat_traits import chat_traits
+from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
+from gatehouse.engines.text.requests import RequestReader
+from gatehouse.engines.text.sequence import Sequence
+from gatehouse.engines.text.token_texts import TokenTexts
+
+MAX_WAITING = 256
+# How long a step waits when every running sequence waits for its grammar.
+_GRAMMAR_WAIT_SECONDS = 0.02
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    """A request in all its forms: text, ids, and how its tokens are chosen."""
+
+    text: Sequence
+    scheduled: ScheduledSequence
+    sampling: SamplingState
+    scores: PromptScores
+    start: Start | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What `ModelDescription` says and only whoever loaded the model knows."""
+
+    engine: str
+    architecture: str
+    context_length: int
+    dtype: str
+    num_parameters: int
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """What other threads hand to the one that steps, under a lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    added: list[Sequence] = field(default_factory=list)
+    cancelled: set[int] = field(default_factory=set)
+    # Priorities of those that wait for their first step, here or with the scheduler.
+    waiting: dict[int, int] = field(default_factory=dict)
+
+
+class BatchedTextGeneration:
+    """An `Engine` over a loaded runner and tokenizer.
+
+    Args:
+        runner: Of the model.
+        tokenizer: Of `transformers`; shared by all threads.
+        defaults: What holds for sequences whose requests say nothing.
+        facts: For `describe`.
+        limits: What a step may be.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        tokenizer: Any,
+        defaults: GenerationDefaults,
+        facts: ModelFacts,
+        limits: SchedulerLimits | None = None,
+    ) -> None:
+        self._runner = runner
+        self._tokenizer = tokenizer
+        self._defaults = defaults
+        self._facts = facts
+        self._texts = TokenTexts(tokenizer)
+        self._prompts = PromptReader(tokenizer, facts.context_length)
+        self._reader = RequestReader(
+            tokenizer,
+            self._prompts,
+            facts.context_length,
+            runner.vocabulary_size,
+            defaults.eos_token_ids,
+        )
+        self.scheduler = Scheduler(
+            BlockManager(runner.num_blocks, runner.block_size), limits or SchedulerLimits()
+        )
+        self._inbox = _Inbox()
+        self._running: dict[int, _Running] = {}
+        self._by_scheduled: dict[ScheduledSequence, _Running] = {}
+        # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
+        tokenizer("")
+        self._chat_traits = chat_traits(tokenizer, self._prompts.chat)
+
+    def describe(self) -> ModelDescription:
+        facts = self._facts
+        return ModelDescription(
+            engine=facts.engine,
+            architecture=facts.architecture,
+            context_length=facts.context_length,
+            has_chat_template=bool(self._tokenizer.chat_template),
+            eos_token_ids=self._defaults.eos_token_ids,
+            dtype=facts.dtype,
+            device="cpu",
+            num_parameters=facts.num_parameters,
+            chat=self._chat_traits,
+            can_infill=self._prompts.infilling.is_possible,
+        )
+
+    def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
+        if isinstance(request, EmbeddingRequest):
+            raise refuse_invalid("the model generates text and gives no embeddings")
+        sequence = self._reader.read(request_id, request)
+        inbox, priority = self._inbox, request.priority
+        with inbox.lock:
+            # Those that would go after it keep nobody out.
+            if sum(other <= priority for other in inbox.waiting.values()) >= MAX_WAITING:
+                raise RequestRefused(RefusalKind.OVERLOADED, "Model is overloaded")
+            inbox.waiting[request_id] = priority
+            inbox.added.append(sequence)
+
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
+        return self._prompts.tokenize(prompt)
+
+    def cancel(self, request_id: int) -> None:
+        with self._inbox.lock:
+            self._inbox.cancelled.add(request_id)
+
+    def has_work(self) -> bool:
+        return bool(self._running or self._inbox.added or self._inbox.cancelled)
+
+    def step(self) -> list[SequenceOutput]:
+        self._read_inbox()
+        plan = self.scheduler.plan(self._not_ready())
+        if plan is None:
+            self._wait_for_grammars()
+            return []
+        self._note_started(plan)
+        logits = self._runner.run(plan.batch)
+        self.scheduler.complete(plan)
+        for scored in plan.scored:
+            self._by_scheduled[scored.sequence].scores.add(logits, scored)
+        return [
+            self._advance(self._by_scheduled[scheduled], logits, row)
+            for row, scheduled in enumerate(plan.sampled)
+        ]
+
+    def memory_bytes(self) -> int:
+        return self._runner.memory_bytes()
+
+    def unload(self) -> None:
+        with self._inbox.lock:
+            self._inbox.added.clear()
+            self._inbox.cancelled.clear()
+            self._inbox.waiting.clear()
+        for running in list(self._running.values()):
+            self._remove(running)
+        self._reader.close()
+        self._runner.close()
+
+    def _read_inbox(self) -> None:
+        inbox = self._inbox
+        with inbox.lock:
+            added, inbox.added = inbox.added, []
+            cancelled, inbox.cancelled = inbox.cancelled, set()
+            for request_id in cancelled:
+                inbox.waiting.pop(request_id, None)
+        for sequence in added:
+            if sequence.request_id not in cancelled:
+                self._schedule(sequence)
+        for request_id in cancelled & self._running.keys():
+            self._remove(self._running[request_id])
+
+    def _schedule(self, sequence: Sequence) -> None:
+        request = sequence.request
+        scheduled = ScheduledSequence(
+            np.array(sequence.prompt_ids, np.int64),
+            sequence.max_new_tokens,
+            request.priority,
+            request.reuse_scope.encode(),
+            request.prompt_details,
+        )
+        sampling = SamplingState(
+            request.sampling,
+            self._defaults,
+            sequence.prompt_ids,
+            sequence.seed,
+            sequence.max_new_tokens,
+            sequence.ends.keys(),
+        )
+        sequence.eos_token_ids = frozenset(self._defaults.eos_token_ids) | sequence.ends.keys()
+        scores = PromptScores(sequence.prompt_ids, request.num_top_tokens)
+        running = _Running(sequence, scheduled, sampling, scores)
+        self._running[sequence.request_id] = running
+        self._by_scheduled[scheduled] = running
+        self.scheduler.add(scheduled)
+
+    def _remove(self, running: _Running) -> None:
+        self.scheduler.finish(running.scheduled)
+        del self._running[running.text.request_id]
+        del self._by_scheduled[running.scheduled]
+
+    def _not_ready(self) -> list[ScheduledSequence]:
+        return [
+            running.scheduled
+            for running in self._running.values()
+            if running.text.constraint is not None and not running.text.is_ready()
+        ]
+
+    def _wait_for_grammars(self) -> None:
+        for running in self._running.values():
+            if running.text.is_ready(_GRAMMAR_WAIT_SECONDS):
+                return
+
+    def _note_started(self, plan: Plan) -> None:
+        """Tell waiting times by the first piece of a prompt."""
+        for piece in plan.pieces:
+            text = self._by_scheduled[piece.sequence].text
+            if not text.started_at:
+                text.started_at = time.monotonic()
+                with self._inbox.lock:
+                    self._inbox.waiting.pop(text.request_id, None)
+
+    def _advance(self, running: _Running, logits: Logits, row: int) -> SequenceOutput:
+        """Choose a sequence's next token, and end the sequence if it is its last."""
+        text, request_id = running.text, running.text.request_id
+        try:
+            start = None
+            if not text.num_generated:
+                start = self._start(running)
+            if text.max_new_tokens == 0:
+                self._remove(running)
+                return SequenceOutput(request_id, (), start, Finish(FinishReason.LENGTH, 0))
+            choice = choose(
+                logits, row, running.sampling, text.request.num_top_tokens, text.constraint
+            )
+        except ArithmeticError as error:
+            # One sequence breaks: its numbers are not finite, or its grammar gave up.
+            _log.warning("A sequence failed.", exc_info=error)
+            self._remove(running)
+            message = f"Request failed during generation: {type(error).__name__}"
+            return SequenceOutput(request_id, failure=Failure(RefusalKind.GENERATION, message))
+        piece, reason = text.take(choice.token_id)
+        token = GeneratedToken(
+            self._texts.scored(choice.token_id, choice.logprob), piece, self._texts.top(choice.top)
+        )
+        if reason is None:
+            self.scheduler.append(running.scheduled, choice.token_id)
+            return SequenceOutput(request_id, (token,), start)
+        self._remove(running)
+        return SequenceOutput(request_id, (token,), start, Finish(reason, text.num_generated))
+
+    def _start(self, running: _Running) -> Start:
+        text, scores = running.text, running.scores
+        waited = text.started_at - text.queued_at
+        if not text.request.prompt_details:
+            return Start(len(text.prompt_ids), text.seed, (), waited)
+        pairs = zip(text.prompt_ids, scores.logprobs(), strict=True)
+        details = tuple(self._texts.scored(token_id, logprob) for token_id, logprob in pairs)
+        top = tuple(self._texts.top(likeliest) for likeliest in scores.tops())
+        return Start(len(text.prompt_ids), text.seed, details, waited, top)

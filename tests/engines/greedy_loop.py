@@ -63,10 +63,17 @@ class GreedyLoop:
             self._check(plan, not_ready)
         return plan
 
-    def step(self, not_ready: Collection[ScheduledSequence] = frozenset()) -> Plan | None:
+    def step(
+        self,
+        not_ready: Collection[ScheduledSequence] = frozenset(),
+        leaving: Collection[ScheduledSequence] = (),
+    ) -> Plan | None:
+        """Run a step, in the midst of which some are cancelled."""
         plan = self.plan(not_ready)
         if plan is not None:
             logits = self.runner.run(plan.batch)
+            for sequence in leaving:
+                self.cancel(sequence)
             self.scheduler.complete(plan)
             self._keep_scored(plan, logits)
             for row, sequence in enumerate(plan.sampled):
@@ -102,6 +109,8 @@ class GreedyLoop:
     def _keep_scored(self, plan: Plan, logits: Logits) -> None:
         assert len(logits.best) == len(plan.sampled) + sum(rows.num_rows for rows in plan.scored)
         for rows in plan.scored:
+            if not rows.sequence.is_running:
+                continue
             best = logits.best[rows.first_row : rows.first_row + rows.num_rows].tolist()
             kept = self.scored.setdefault(rows.sequence, [])
             kept += enumerate(best, start=rows.first_position)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from greedy_loop import GreedyLoop
 
 from gatehouse.engines.llm import blocks as blocks_module
 from gatehouse.engines.llm.block_manager import BlockManager
@@ -132,8 +133,6 @@ def test_what_continues_a_block_that_cannot_be_found_is_not_offered() -> None:
 
 
 def test_sequences_keep_apart_when_all_digests_collide(monkeypatch: pytest.MonkeyPatch) -> None:
-    from greedy_loop import GreedyLoop  # noqa: PLC0415 - after the patch, to be plain about it
-
     class Constant:
         def digest(self) -> bytes:
             return b"same"

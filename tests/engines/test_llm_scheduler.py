@@ -143,6 +143,15 @@ def test_the_worst_waiting_is_served_however_many_better_ones_come() -> None:
     assert loop.scheduler.num_waiting > 10
 
 
+def test_the_turn_of_the_eldest_makes_no_more_run_at_once() -> None:
+    loop = GreedyLoop(limits=NARROW)
+    worst = loop.add(ids(2), 8, priority=9)
+    for seed in range(100):
+        loop.add(ids(2, seed), 8)
+        loop.step()  # which counts who runs
+    assert worst in loop.finished
+
+
 def test_a_large_one_is_served_though_small_ones_would_always_fit() -> None:
     loop = GreedyLoop(num_blocks=12, limits=NARROW)
     for seed in range(8):
@@ -157,16 +166,33 @@ def test_a_large_one_is_served_though_small_ones_would_always_fit() -> None:
         assert seed < 400
 
 
+def test_a_block_is_spared_for_each_that_runs() -> None:
+    loop = GreedyLoop(num_blocks=9)
+    for seed in range(3):
+        loop.add(ids(6, seed), 2)
+    loop.step()
+    # Two blocks each: the third leaves three, and two are to be spared.
+    assert loop.scheduler.num_running == 3
+    loop.run()
+    smaller = GreedyLoop(num_blocks=7)
+    for seed in range(3):
+        smaller.add(ids(6, seed), 2)
+    smaller.step()
+    # It would leave one.
+    assert smaller.scheduler.num_running == 2
+    smaller.run()
+
+
 # Preemption
 
 
 def test_the_youngest_of_the_worst_priority_gives_up_its_blocks() -> None:
-    loop = GreedyLoop(num_blocks=16)
+    loop = GreedyLoop(num_blocks=19)
     eldest = loop.add(ids(8), 16, priority=9)
-    others = [loop.add(ids(8, seed), 16, priority=seed // 3) for seed in range(1, 4)]
+    others = [loop.add(ids(8, seed + 1), 16, priority=p) for seed, p in enumerate((0, 1, 1, 0))]
     run_until_preempted(loop, others[2])
     assert eldest.state is SequenceState.DECODING
-    assert [sequence.state for sequence in others[:2]] == [SequenceState.DECODING] * 2
+    assert loop.scheduler.num_running == 4
     assert loop.scheduler.num_preemptions == 1
     loop.run()
     assert loop.finished[-1] is others[2]
@@ -329,6 +355,17 @@ def test_a_common_prompt_is_kept_once_in_memory() -> None:
     loop.run()
 
 
+def test_a_prompt_takes_over_what_another_one_computed_meanwhile() -> None:
+    loop = GreedyLoop(limits=NARROW)
+    slow = loop.add(ids(50), 1, priority=1)
+    loop.step()
+    quick = loop.add(ids(50), 1)
+    loop.run()
+    assert loop.finished == [quick, slow]
+    # The quick one begins after eight tokens of the slow one, which then has two left to run.
+    assert loop.runner.num_tokens_run == 50 + 2
+
+
 # Prompt logits
 
 
@@ -395,14 +432,9 @@ def test_a_sequence_may_be_finished_while_its_step_runs() -> None:
     decoding = loop.add(ids(8), 9)
     loop.step()
     prefilling, stays = loop.add(ids(9, 1), 9), loop.add(ids(9, 2), 9)
-    plan = loop.plan()
-    assert plan is not None
-    loop.runner.run(plan.batch)
-    loop.cancel(decoding)
-    loop.cancel(prefilling)
-    loop.scheduler.complete(plan)
-    loop.scheduler.audit()
+    loop.step(leaving=[decoding, prefilling])
     assert (stays.num_computed, prefilling.num_computed, decoding.num_computed) == (9, 0, 0)
+    loop.run()
 
 
 def test_a_plan_that_was_not_run_is_made_again() -> None:

@@ -37,7 +37,7 @@ class ScheduledSequence:
         generated_ids: What was appended so far.
         num_tokens: Of the prompt and those appended.
         num_computed: How many of them were run, and have keys and values in the blocks.
-        num_scored: For how many prompt tokens logits were given, by `wants_prompt_logits`.
+        num_scored: How many prompt tokens were run at least once; their logits are not given again.
         num_cached: How many prompt tokens were not run, since it was last admitted.
         block_ids: The first `num_blocks` are the blocks it holds, in order.
         prompt_blocks: Of the prompt, once its block manager has asked for them.

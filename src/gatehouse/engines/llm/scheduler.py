@@ -6,7 +6,7 @@ token first; pieces of prompts fill the rest of the step, so that a long prompt 
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 from gatehouse.core.errors import Invalid
 from gatehouse.engines.llm.block_manager import BlockManager
@@ -57,9 +57,10 @@ class Scheduler:
     or `finish`; until then that sequence stands still. `add` and `finish` may come at any time
     between two of these calls.
 
-    Whoever waits is served by priority, then by arrival. But the eldest whose prompt is not run
-    yet is passed over for at most `patience` steps in a row, and the eldest that runs is never
-    preempted, so that everyone gets to the end however many better ones keep coming.
+    Whoever waits is served by priority, then by arrival. But after `patience` steps in a row that
+    served others, the eldest whose prompt is not run yet goes first, and nobody is admitted before
+    it. The eldest that runs is never preempted. So everyone becomes the eldest one day and then
+    gets to the end, however many better ones keep coming.
 
     Attributes:
         num_preemptions: How often a sequence had to give up its blocks.
@@ -120,19 +121,15 @@ class Scheduler:
 
         Args:
             not_ready: Sequences of which no token can be chosen yet, because their grammar is
-                still being read. They are run up to that point; it should not last, since they
-                keep their blocks.
+                still being read; best a set. They are run up to that point and keep their blocks,
+                so it should not last.
 
         Returns:
             None if there is nothing to run.
         """
-        num_preemptions = self.num_preemptions
         decodes = self._choose_decodes(not_ready)
         num_tokens = self._limits.max_tokens_per_step - len(decodes)
-        # What was taken from one sequence is for those that run.
         num_slots = self._limits.max_sequences - self.num_running
-        if self.num_preemptions > num_preemptions:
-            num_slots = 0
         pieces = self._choose_pieces(num_tokens, num_slots, not_ready)
         if not decodes and not pieces:
             return None
@@ -184,8 +181,8 @@ class Scheduler:
         return [sequence for sequence in decodes if sequence.is_running]
 
     def _grow_by_preempting(self, full: list[ScheduledSequence]) -> None:
-        """Give each a block, those of better rank first, as long as they are not preempted."""
-        for sequence in sorted(full, key=lambda sequence: sequence.rank):
+        """Give a block to each that is not preempted for another one."""
+        for sequence in full:
             while sequence.is_running and not self._blocks.num_available:
                 self._preempt()
             if sequence.is_running:
@@ -236,10 +233,9 @@ class Scheduler:
         return cutter.pieces
 
     def _eldest(self, not_ready: Collection[ScheduledSequence]) -> ScheduledSequence | None:
-        """Whoever came first of all whose prompt is not run yet."""
-        ready = (sequence for sequence in self._waiting.by_arrival if sequence not in not_ready)
+        """Whoever came first of all whose prompt is not run yet, save those that run as unready."""
         candidates = [sequence for sequence in self._prefilling if sequence not in not_ready]
-        candidates.extend(islice(ready, 1))
+        candidates += self._waiting.by_arrival[:1]
         return min(candidates, key=lambda sequence: sequence.arrival, default=None)
 
     def _in_order(
@@ -249,8 +245,6 @@ class Scheduler:
         candidates = self._prefilling + self._waiting.best(num_slots)
         candidates.sort(key=lambda sequence: sequence.rank)
         if eldest is None or self._num_passed_over < self._limits.patience:
-            return candidates
-        if not eldest.is_running and not num_slots:
             return candidates
         return [eldest, *(sequence for sequence in candidates if sequence is not eldest)]
 

@@ -69,6 +69,7 @@ class DecoderGraph:
         self._checkpoint = checkpoint
         self._weights: dict[str, Node] = {}
         self._turns: dict[RotaryParameters, Turns] = {}
+        self._tables: set[str] = set()
         self._token_ids = self._input("token_ids", openvino.Type.i64, [-1])
         self._positions = self._input("positions", openvino.Type.i64, [-1])
         self._batch = [
@@ -138,11 +139,25 @@ class DecoderGraph:
         """The weights of a linear layer, of shape (out, in)."""
         return self.weight(name, num_out, num_in)
 
+    def check_tables(self) -> None:
+        """Look through the embedding, of which a batch meets only some rows.
+
+        All else shows when two tokens are run, save the experts that they are not sent to.
+
+        Raises:
+            WeightsBroken: They hold what is no finite number.
+        """
+        for name in self._tables:
+            if not self._checkpoint[name].is_finite():
+                raise WeightsBroken(f"The tensor `{name}` holds numbers that are not finite.")
+
     # -- layers ---------------------------------------------------------------------------------
 
     def embedding(self, name: str) -> Node:
         """The vectors of the batch's tokens."""
         table = self.matrix(name, self.config.vocabulary_size, self.config.hidden_size)
+        if not self.config.tied_embeddings:
+            self._tables.add(name)
         ids = ops.unsqueeze(ops.convert(self._token_ids, "i32"), integers(1))
         return ops.gather(table, ids, ops.constant(np.int32(0)))
 

@@ -13,10 +13,10 @@ from gatehouse.engines.base import ModelNotLoadable
 from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.families import FAMILIES
-from gatehouse.engines.llm.layers import DecoderGraph, Node, integers
+from gatehouse.engines.llm.layers import DecoderGraph
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.runner import Batch, Logits
-from gatehouse.engines.llm.weights import Checkpoint
+from gatehouse.engines.llm.weights import Checkpoint, WeightsBroken
 
 
 class Precision(StrEnum):
@@ -44,32 +44,47 @@ class RunnerOptions:
 
 
 class OutOfBlocks(ModelNotLoadable):
-    """What the blocks may take does not hold one sequence."""
+    """What the blocks may take does not hold one of them."""
 
 
 class OpenVinoRunner:
     """A `ModelRunner` on the processor.
 
     The last block is the runner's own: tokens that only fill up a batch are kept there.
+
+    Attributes:
+        config: What the model is.
     """
 
     def __init__(
         self,
         config: DecoderConfig,
-        model: Any,
+        compiled: Any,
         options: RunnerOptions,
         *,
         min_tokens: int,
-        num_weight_bytes: int,
         borrowed: list[Any],
+        num_weight_bytes: int,
     ) -> None:
+        """Take the memory for the blocks.
+
+        Args:
+            config: What the model is.
+            compiled: Its graph.
+            options: How to run it.
+            min_tokens: With fewer in a batch, matrix products would take another way.
+            borrowed: What must live as long as the graph.
+            num_weight_bytes: What the weights take.
+
+        Raises:
+            OutOfBlocks: There is no room for a block.
+        """
         self.config = config
-        self._borrowed = borrowed
         self.vocabulary_size = config.vocabulary_size
         self._min_tokens = min_tokens
         self._num_threads = options.num_threads
         self._num_weight_bytes = num_weight_bytes
-        compiled = openvino.Core().compile_model(model, "CPU", _properties(options))
+        self._borrowed = borrowed
         self._request = compiled.create_infer_request()
         self._places = {port.get_any_name(): place for place, port in enumerate(compiled.inputs)}
         blocks = {
@@ -85,12 +100,9 @@ class OpenVinoRunner:
         self.num_blocks: int = options.cache_bytes // self._num_block_bytes - 1
         if self.num_blocks < 1:
             raise OutOfBlocks("The memory for keys and values holds not a single block.")
-        self._kept = []
         for place, (kind, shape) in blocks.items():
             kept = openvino.Tensor(kind, openvino.Shape([self.num_blocks + 1, *shape]))
-            self._kept.append(kept)
             self._request.set_input_tensor(place, kept)
-        self._compiled = compiled
 
     def run(self, batch: Batch) -> Logits:
         """See `ModelRunner`."""
@@ -102,12 +114,8 @@ class OpenVinoRunner:
                 self._places[name], openvino.Tensor(array, shared_memory=True)
             )
         self._request.infer()
-        values, best, log_sums = (self._request.get_output_tensor(place).data for place in range(3))
-        return Logits(
-            values=values.reshape(-1, self.vocabulary_size)[:num_rows],
-            best=best.reshape(-1)[:num_rows].astype(np.int64),
-            log_sums=log_sums.reshape(-1)[:num_rows],
-        )
+        values = self._request.get_output_tensor(0).data
+        return _scored(values.reshape(-1, self.vocabulary_size)[:num_rows])
 
     def _feed(self, batch: Batch) -> dict[str, NDArray[Any]]:
         lengths = batch.num_past + np.diff(batch.begins)
@@ -125,7 +133,7 @@ class OpenVinoRunner:
         num_padding = self._num_padding(batch)
         if num_padding:
             feed |= self._padding(batch, num_padding)
-        missing = max(self._min_tokens, 1) - len(batch.rows)
+        missing = self._min_tokens - len(batch.rows)
         if missing > 0:
             feed["rows"] = np.append(batch.rows, np.zeros(missing, np.int64))
         feed["longest"] = np.array(max(int(lengths.max()), num_padding), np.int32)
@@ -155,13 +163,48 @@ class OpenVinoRunner:
             "block_begins": np.append(batch.block_begins, batch.block_begins[-1] + np.int32(1)),
         }
 
+    def warm_up(self) -> None:
+        """Run two tokens, which makes the weights' final form, and meets all of them.
+
+        Raises:
+            WeightsBroken: What came of it is no number.
+        """
+        batch = Batch(
+            token_ids=np.zeros(2, np.int64),
+            positions=np.arange(2, dtype=np.int64),
+            num_past=np.zeros(1, np.int32),
+            begins=np.array([0, 2], np.int32),
+            block_ids=np.array([self.num_blocks], np.int32),
+            block_begins=np.array([0, 1], np.int32),
+            rows=np.arange(2, dtype=np.int64),
+        )
+        if not np.isfinite(self.run(batch).values).all():
+            raise WeightsBroken("The weights hold numbers that are not finite.")
+
     def memory_bytes(self) -> int:
         """See `ModelRunner`."""
         return self._num_weight_bytes + (self.num_blocks + 1) * self._num_block_bytes
 
     def close(self) -> None:
         """See `ModelRunner`. Nothing may be called afterwards."""
-        del self._request, self._compiled, self._kept, self._borrowed
+        del self._request, self._borrowed
+
+
+def _scored(values: NDArray[np.float32]) -> Logits:
+    """With the best token and the sum of each row.
+
+    In numpy, a row at a time, so that it stays in the cache: OpenVINO takes twice as long for it.
+    """
+    best = values.argmax(-1)
+    log_sums = np.empty(len(values), np.float32)
+    shifted = np.empty(values.shape[-1], np.float32)
+    # What is no number, or infinite, leaves a sum that is no number: for whoever samples to see.
+    with np.errstate(invalid="ignore"):
+        for place, (row, token) in enumerate(zip(values, best, strict=True)):
+            highest = row[token]
+            np.exp(np.subtract(row, highest, out=shifted), out=shifted)
+            log_sums[place] = highest + np.log(shifted.sum())
+    return Logits(values=values, best=best, log_sums=log_sums)
 
 
 def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
@@ -177,41 +220,38 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         raise ArchitectureUnknown("This engine has no graph for the model's architecture.")
     checkpoint = Checkpoint(folder)
     graph = DecoderGraph(config, checkpoint)
-    model = openvino.Model(_outputs(build(config, graph)), graph.parameters, "decoder")
-    exact = _inference_type(options) == "f32"
-    return OpenVinoRunner(
+    logits = build(config, graph)
+    graph.check_tables()
+    core = openvino.Core()
+    kind = _inference_type(core, options.precision)
+    model = openvino.Model([ops.result(logits)], graph.parameters, "decoder")
+    runner = OpenVinoRunner(
         config,
-        model,
+        core.compile_model(model, "CPU", _properties(kind, options.num_threads)),
         options,
-        min_tokens=2 if exact else 0,
-        num_weight_bytes=checkpoint.num_bytes(),
+        min_tokens=2 if kind == "f32" else 1,
         borrowed=graph.borrowed,
+        num_weight_bytes=checkpoint.num_bytes(),
     )
+    runner.warm_up()
+    # The graph has the matrices in a form of its own now.
+    checkpoint.let_go()
+    return runner
 
 
-def _outputs(logits: Node) -> list[Node]:
-    """Logits, the best token and the logarithm of the sum of exponentials of each row."""
-    best = ops.topk(logits, ops.constant(np.int64(1)), -1, "max", "none", "i32")
-    highest = best.output(0)
-    shifted = ops.exp(ops.subtract(logits, highest))
-    total = ops.log(ops.reduce_sum(shifted, integers(-1), True))
-    log_sums = ops.add(total, highest)
-    return [ops.result(logits), ops.result(best.output(1)), ops.result(log_sums)]
+def _inference_type(core: Any, precision: Precision) -> str:
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if precision is Precision.DEFAULT and "BF16" in capabilities else "f32"
 
 
-def _inference_type(options: RunnerOptions) -> str:
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    fast = options.precision is Precision.DEFAULT and "BF16" in capabilities
-    return "bf16" if fast else "f32"
-
-
-def _properties(options: RunnerOptions) -> dict[str, Any]:
-    kind = _inference_type(options)
+def _properties(kind: str, num_threads: int) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": kind,
         "KV_CACHE_PRECISION": kind,
+        # Activations stay as they are; by default they would be made 8 bits wide.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        "INFERENCE_NUM_THREADS": options.num_threads,
+        "INFERENCE_NUM_THREADS": num_threads,
         "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
+        # The worker's threads go where the system puts them: other models run beside it.
+        "ENABLE_CPU_PINNING": False,
     }

@@ -36,6 +36,14 @@ _ITEM_SIZES = {
 # numpy has no bfloat16: its bits are kept as they are.
 _ARRAY_TYPES: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
+# Where an item's exponent lies; only what is infinite or no number has all of it set.
+_EXPONENTS: dict[str, tuple[Any, Any]] = {
+    "F32": (np.uint32, np.uint32(0x7F800000)),
+    "F16": (np.uint16, np.uint16(0x7C00)),
+    "BF16": (np.uint16, np.uint16(0x7F80)),
+}
+_CHUNK = 2**18
+
 
 class WeightsBroken(ModelNotLoadable):
     """The weight files are not what the format or the configuration says."""
@@ -94,6 +102,15 @@ class StoredTensor:
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array.astype(np.float32, copy=False)
 
+    def is_finite(self) -> bool:
+        """Whether all items are finite numbers. Reads them all, but copies few at a time."""
+        bits_type, exponent = _EXPONENTS[self.dtype]
+        bits = self.array().view(bits_type).reshape(-1)
+        return not any(
+            ((bits[begin : begin + _CHUNK] & exponent) == exponent).any()
+            for begin in range(0, bits.size, _CHUNK)
+        )
+
 
 class Checkpoint(Mapping[str, StoredTensor]):
     """The tensors of a model's folder, by name. The files must not change while it is used."""
@@ -128,6 +145,11 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
     def num_bytes(self) -> int:
         return sum(tensor.num_bytes for tensor in self._tensors.values())
+
+    def let_go(self) -> None:
+        """Leave what was read of the files to the system, which reads it again when asked for."""
+        for buffer in {id(tensor.buffer): tensor.buffer for tensor in self.values()}.values():
+            buffer.madvise(mmap.MADV_DONTNEED)
 
     def _read_shards(self, folder: Path) -> None:
         weight_map = _read_index(folder / _INDEX)

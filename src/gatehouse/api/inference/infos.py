@@ -68,6 +68,7 @@ async def answer_info(call: ModelCall) -> Response:
         "model_pipeline_tag": await _task(call),
         "model_dtype": description.dtype,
         "model_device_type": description.device,
+        "engine": description.engine,
         "max_concurrent_requests": call.limits.num_concurrent,
         "max_best_of": MAX_BEST_OF,
         "max_stop_sequences": MAX_STOP_SEQUENCES,

@@ -42,8 +42,8 @@ class ModelSource(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        """The repository's internal id, the commit and how it is run: tells answers apart."""
-        return f"{self.key.partition(':')[0]}:{self.commit_oid}{described(self.options)}"
+        """The repository's internal id, how it is run, and the commit: tells answers apart."""
+        return f"{self.key.partition(':')[0]}{described(self.options)}:{self.commit_oid}"
 
 
 class Claim(msgspec.Struct, frozen=True):

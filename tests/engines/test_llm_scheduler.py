@@ -144,9 +144,11 @@ def test_the_worst_waiting_is_served_however_many_better_ones_come() -> None:
 
 
 def test_the_turn_of_the_eldest_makes_no_more_run_at_once() -> None:
-    loop = GreedyLoop(limits=NARROW)
+    loop = GreedyLoop(limits=SchedulerLimits(max_sequences=4, patience=2))
+    for seed in range(6):
+        loop.add(ids(2, seed), 8)
     worst = loop.add(ids(2), 8, priority=9)
-    for seed in range(100):
+    for seed in range(200):
         loop.add(ids(2, seed), 8)
         loop.step()  # which counts who runs
     assert worst in loop.finished

@@ -34,7 +34,7 @@ class BlockManager:
         return self._num_blocks_for(sequence.max_tokens) <= self.num_blocks
 
     def allocate(self, sequence: ScheduledSequence, num_spare: int) -> bool:
-        """Give a sequence that holds nothing the blocks for its tokens and the next one.
+        """Give a sequence that holds nothing the blocks for its tokens.
 
         What is cached of its prompt counts as computed afterwards.
 
@@ -45,7 +45,7 @@ class BlockManager:
         Returns:
             Whether there was room; otherwise nothing was done.
         """
-        num_needed = self._num_blocks_for(min(sequence.num_tokens + 1, sequence.max_tokens))
+        num_needed = self._num_blocks_for(sequence.num_tokens)
         cached = self._cached_from_here(sequence)
         num_taken = num_needed - sum(self._pool.is_held(block_id) for block_id in cached)
         if num_taken + num_spare > self._pool.num_available:
@@ -69,7 +69,7 @@ class BlockManager:
         # The last first: a block must not outlive the one before it.
         for block_id in reversed(self._held_by(sequence)):
             self._pool.release(block_id)
-        sequence.num_blocks = sequence.num_computed = sequence.num_cached = 0
+        sequence.num_blocks = sequence.num_computed = 0
 
     def skip_cached(self, sequence: ScheduledSequence) -> None:
         """Take over what others have computed of the rest of a prompt meanwhile."""

@@ -102,6 +102,16 @@ def test_greedy_takes_the_first_of_equals_with_rules_too() -> None:
     assert choose(logits_of(values), 0, state).token_id == 90
 
 
+def test_a_state_learns_what_was_chosen_for_it() -> None:
+    values = np.zeros((1, SIZE))
+    values[0, [40, 90, EOS]] = [5.0, 4.5, 6.0]
+    logits = logits_of(values)
+    state = state_of(min_length=2 + 5, frequency_penalty=1.0)
+    chosen = [choose(logits, 0, state).token_id for _ in range(6)]
+    assert chosen == [40, 90, 40, 90, 40, EOS]
+    assert state.num_generated == 6
+
+
 def test_rows_stay_as_they_were() -> None:
     logits = random_logits(1)
     before = logits.values.copy()

@@ -181,6 +181,12 @@ def test_without_a_request_the_models_own_values_hold() -> None:
     assert (cut.temperature, cut.top_k, cut.filters) == (2.0, 0, ())
 
 
+def test_a_temperature_beyond_all_effect_is_bounded() -> None:
+    for asked, bounded in ((1e-30, 1e-5), (0.0, 1e-5), (1e300, 1e9)):
+        cut = truncation(SamplingParams(temperature=asked), GenerationDefaults(1000))
+        assert cut.temperature == bounded
+
+
 def test_the_largest_are_those_of_a_full_sort(row: Row) -> None:
     for num_wanted in (1, 3, 50, 400, 1000):
         order = np.lexsort((np.arange(len(row)), -row))

@@ -77,8 +77,7 @@ def _invert(weights: NDArray[np.float32], uniform: float) -> tuple[int, float]:
 
 def _lower_bound(scores: NDArray[np.float32], num_wanted: int) -> np.float32:
     """At most the `num_wanted`-th largest score."""
-    columns, rest = _columns(scores)
-    maxima = np.concatenate((columns.max(axis=0), rest))
+    maxima = _columns(scores)[0].max(axis=0)
     if num_wanted > len(maxima):
         maxima = scores
     place = len(maxima) - num_wanted

@@ -238,6 +238,7 @@ def main() -> int:
     parser.add_argument("--kill-seconds", type=float, default=120.0)
     parser.add_argument("--workers", type=int, default=2, help="hub workers")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runner", default="auto", help="as `gatehouse model set` takes it")
     given = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
@@ -250,6 +251,7 @@ def main() -> int:
         server.start()
         try:
             repo_id, token = push_demo_model(server)
+            server.gatehouse("model", "set", repo_id, "--runner", given.runner)
             soak = Soak(server, token, repo_id, given.seed)
             asyncio.run(soak.run(given.minutes, given.callers, given.kill_seconds))
             faults = judge(soak.tally, server)

@@ -48,10 +48,10 @@ _MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 _WIDE: dict[str, Any] = {
     "hidden_size": 192,
     "intermediate_size": 512,
+    "num_hidden_layers": 4,
     "num_attention_heads": 3,
-    "num_key_value_heads": 3,
+    "num_key_value_heads": 1,
     "head_dim": 64,
-    "initializer_range": 0.06,
 }
 
 

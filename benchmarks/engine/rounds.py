@@ -37,6 +37,7 @@ class Plan:
     concurrencies: tuple[int, ...]
     num_rounds: int
     num_threads: int
+    niceness: int
 
 
 @dataclass
@@ -87,11 +88,11 @@ class Race:
     def _load(
         self, contender: Contender, checkpoint: Path, environments: Path, processes: ExitStack
     ) -> None:
-        threads = self.results.plan.num_threads
+        threads, niceness = self.results.plan.num_threads, self.results.plan.niceness
         try:
             command = contender.command_line(checkpoint, environments, threads)
             read_through(Path(command[-2]))
-            worker = processes.enter_context(running_worker(command, threads))
+            worker = processes.enter_context(running_worker(command, threads, niceness))
         except subprocess.CalledProcessError as error:
             _console.print(f"{contender.label}: {error.cmd} failed; it is left out.")
         except WorkerBroke as error:

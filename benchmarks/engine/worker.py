@@ -1,18 +1,18 @@
 """The process that keeps one engine with one model and runs what it is told.
 
-JSON lines: figures of the load, then for each line of input what its requests got. Uses the
-standard library alone, since it runs in the environments of other engines too.
+Answers in JSON lines: one when the imports are done, one when the model is loaded, then one for
+each line of input, with what its requests got. Uses the standard library alone, since it runs in
+the environments of other engines too.
 """
 
 import json
 import os
-import resource
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TextIO
 
@@ -122,28 +122,21 @@ def serve(load: Callable[[Path, int], Engine], packages: Sequence[str]) -> None:
         packages: Whose versions are told.
     """
     answers = _own_output()
+    _answer(answers, {"versions": {name: version(name) for name in packages}})
     folder, num_threads = Path(sys.argv[1]), int(sys.argv[2])
-    started, cpu_started = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
     engine = load(folder, num_threads)
-    loaded = {
-        "seconds": time.perf_counter() - started,
-        "cpu_seconds": time.process_time() - cpu_started,
-        "versions": {name: _version(name) for name in packages},
-    }
-    _answer(answers, loaded | _memory())
+    _answer(answers, {"seconds": time.perf_counter() - started})
     for line in sys.stdin:
         command = json.loads(line)
         requests = [_request(fields) for fields in command["requests"]]
-        cpu_before = time.process_time()
         run = Run(engine, requests, command["in_flight"])
         seconds = run.drive()
         streams = [
             {"arrived": stream.arrived, "times": stream.times, "token_ids": stream.token_ids}
             for stream in run.streams
         ]
-        cpu_seconds = time.process_time() - cpu_before
-        figures = {"seconds": seconds, "cpu_seconds": cpu_seconds, "streams": streams}
-        _answer(answers, figures | _memory())
+        _answer(answers, {"seconds": seconds, "streams": streams})
 
 
 def _own_output() -> TextIO:
@@ -160,20 +153,3 @@ def _answer(answers: TextIO, fields: dict[str, Any]) -> None:
 
 def _request(fields: dict[str, Any]) -> Request:
     return Request(**fields | {"prompt": tuple(fields["prompt"])})
-
-
-def _memory() -> dict[str, int]:
-    """Bytes that are this process's own now, and the most that it had with files mapped."""
-    path = Path("/proc/self/status")
-    lines = path.read_text().splitlines() if path.exists() else []
-    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")]
-    # Linux counts in KiB.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"anonymous_bytes": sizes[0] if sizes else 0, "peak_bytes": peak}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"

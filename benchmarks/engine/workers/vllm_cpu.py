@@ -1,4 +1,4 @@
-"""vLLM's build for CPUs, its engine in this very process."""
+"""vLLM's build for CPUs. It computes in a process of its own, where it can bind its threads."""
 
 import itertools
 import os
@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.engine.worker import Token, serve
 
-# Read when vLLM is imported. The cache is in GiB, as large as that of the others.
-os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+# In GiB, as large as that of the others.
+os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
 # By name: this environment is not the one that types are checked in.
 _vllm: Any = import_module("vllm")
 
@@ -49,7 +49,9 @@ class VllmEngine:
 
 
 def load(folder: Path, num_threads: int) -> VllmEngine:
-    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    # By itself it leaves a core free. It reads OMP_NUM_THREADS too, which is set for all engines.
+    cores = sorted(os.sched_getaffinity(0))[:num_threads]
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     model = _vllm.LLM(
         str(folder),
         dtype="bfloat16",

@@ -6,6 +6,7 @@ The caller's model has a context of 256 tokens and a window, if any, of fewer th
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from llm_models import CONTEXT_LENGTH, VOCABULARY_SIZE, Reference, Running, run_pieces
@@ -23,15 +24,12 @@ _CACHE_BYTES = 2**22
 _PROMPT_LENGTHS = (1, 2, 19, 64, 131)
 
 
-def exact_runner(folder: Path, context_length: int | None = None) -> OpenVinoRunner:
-    options = RunnerOptions(
-        precision=Precision.EXACT, cache_bytes=_CACHE_BYTES, context_length=context_length
-    )
-    return load_runner(folder, options)
+def exact_runner(folder: Path, **options: Any) -> OpenVinoRunner:
+    return default_runner(folder, precision=Precision.EXACT, **options)
 
 
-def default_runner(folder: Path) -> OpenVinoRunner:
-    return load_runner(folder, RunnerOptions(cache_bytes=_CACHE_BYTES))
+def default_runner(folder: Path, **options: Any) -> OpenVinoRunner:
+    return load_runner(folder, RunnerOptions(cache_bytes=_CACHE_BYTES, **options))
 
 
 def make_prompts(seed: int = 0) -> list[list[int]]:

@@ -57,7 +57,9 @@ def mixture(graph: DecoderGraph, experts: Experts, x: Node) -> Node:
 def _shares(graph: DecoderGraph, experts: Experts, tokens: Node) -> Node:
     """The weight of every expert for every token, mostly zero; of shape (tokens, experts)."""
     size, count = graph.config.hidden_size, experts.num_experts
-    routed = ops.softmax(graph.linear(tokens, f"{experts.name}.gate", size, count), -1)
+    # Never quantized: it is small, and decides.
+    router = graph.weight(f"{experts.name}.gate.weight", count, size)
+    routed = ops.softmax(ops.matmul(tokens, router, False, True), -1)
     num_chosen = ops.constant(np.int64(experts.num_chosen))
     weights, indices = ops.topk(
         routed, num_chosen, -1, "max", "value", "i64", stable=True
@@ -96,9 +98,9 @@ def _expert(graph: DecoderGraph, experts: Experts, expert: int, x: Node) -> Node
         count = experts.num_experts
         gate_up = _slice(graph.stored(fused, count, 2 * inner, size), expert)
         down = _slice(graph.stored(f"{experts.name}.experts.down_proj", count, size, inner), expert)
-        y = ops.matmul(x, graph.constant(gate_up, f"{fused}.{expert}"), False, True)
+        y = ops.matmul(x, graph.matrix_of(gate_up, f"{fused}.{expert}"), False, True)
         gate, up = split(y, 1, inner, inner)
-        matrix = graph.constant(down, f"{experts.name}.experts.down_proj.{expert}")
+        matrix = graph.matrix_of(down, f"{experts.name}.experts.down_proj.{expert}")
         return ops.matmul(graph.gated(gate, up), matrix, False, True)
     gate, up, down_ = (f"{experts.name}.experts.{expert}.{part}" for part in experts.parts)
     y = graph.gated(graph.linear(x, gate, size, inner), graph.linear(x, up, size, inner))

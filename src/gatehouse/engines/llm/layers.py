@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gatehouse.engines.llm.config import DecoderConfig
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
+from gatehouse.engines.llm.quantization import Quantize
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.rotary import RotaryParameters, rotary_table
 from gatehouse.engines.llm.weights import Checkpoint, StoredTensor, WeightsBroken
@@ -60,13 +62,18 @@ class DecoderGraph:
         config: The decoder's shape.
         parameters: The inputs, in order.
         borrowed: What must live as long as the graph runs: it only points into these.
+        num_weight_bytes: Of all weights in it.
     """
 
-    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, config: DecoderConfig, checkpoint: Checkpoint, quantize: Quantize | None = None
+    ) -> None:
         self.config = config
         self.parameters: list[Node] = []
         self.borrowed: list[Any] = []
+        self.num_weight_bytes = 0
         self._checkpoint = checkpoint
+        self._quantize = quantize
         self._weights: dict[str, Node] = {}
         self._turns: dict[RotaryParameters, Turns] = {}
         self._tables: set[str] = set()
@@ -122,11 +129,7 @@ class DecoderGraph:
 
     def constant(self, tensor: StoredTensor, name: str) -> Node:
         """The values of a tensor, as float32; its bytes stay where they are."""
-        array = tensor.array()
-        shared = openvino.Tensor(array, openvino.Shape(list(tensor.shape)), _TYPES[tensor.dtype])
-        self.borrowed += [array, shared]
-        node = openvino.op.Constant(shared, shared_memory=True)
-        node.set_friendly_name(name)
+        node = self._shared(tensor.array(), tensor.shape, _TYPES[tensor.dtype], name)
         if tensor.dtype == "F32":
             return node
         # The mark keeps the plugin from making float32 constants of all weights: they are then
@@ -135,9 +138,42 @@ class DecoderGraph:
         wide.get_rt_info()["decompression_0"] = True
         return wide
 
+    def _shared(
+        self, array: NDArray[Any], shape: tuple[int, ...], kind: Any, name: str = ""
+    ) -> Node:
+        """A constant that points into an array."""
+        shared = openvino.Tensor(array, openvino.Shape(list(shape)), kind)
+        self.borrowed += [array, shared]
+        self.num_weight_bytes += array.nbytes
+        node = openvino.op.Constant(shared, shared_memory=True)
+        if name:
+            node.set_friendly_name(name)
+        return node
+
     def matrix(self, name: str, num_out: int, num_in: int) -> Node:
-        """The weights of a linear layer, of shape (out, in)."""
-        return self.weight(name, num_out, num_in)
+        """The weights of a linear layer, of shape (out, in); quantized if weights are to be.
+
+        Raises:
+            WeightsBroken: They are missing, of another shape, or cannot be quantized.
+        """
+        if self._quantize is None:
+            return self.weight(name, num_out, num_in)
+        return self.matrix_of(self.stored(name, num_out, num_in), name)
+
+    def matrix_of(self, tensor: StoredTensor, name: str) -> Node:
+        """As `matrix`, of a tensor of shape (out, in)."""
+        if self._quantize is None:
+            return self.constant(tensor, name)
+        matrix = self._quantize(name, tensor)
+        num_groups = matrix.scales.shape[1]
+        grouped = (tensor.shape[0], num_groups, tensor.shape[1] // num_groups)
+        shape = tensor.shape if num_groups == 1 else grouped
+        kind = openvino.Type.i8 if matrix.num_bits == 8 else openvino.Type.i4
+        # Just this chain is what the CPU plugin takes into its products as it is.
+        whole = ops.convert(self._shared(matrix.values, shape, kind, name), "f32")
+        scales = self._shared(matrix.scales, (*shape[:-1], 1), openvino.Type.f32)
+        wide = ops.multiply(whole, scales)
+        return wide if num_groups == 1 else ops.reshape(wide, integers(*tensor.shape), False)
 
     def check_tables(self) -> None:
         """Look through the embedding, of which a batch meets only some rows.
@@ -155,7 +191,7 @@ class DecoderGraph:
 
     def embedding(self, name: str) -> Node:
         """The vectors of the batch's tokens."""
-        table = self.matrix(name, self.config.vocabulary_size, self.config.hidden_size)
+        table = self.weight(name, self.config.vocabulary_size, self.config.hidden_size)
         if not self.config.tied_embeddings:
             self._tables.add(name)
         ids = ops.unsqueeze(ops.convert(self._token_ids, "i32"), integers(1))
@@ -174,7 +210,12 @@ class DecoderGraph:
 
     def conv1d(self, x: Node, name: str, num_in: int, num_out: int) -> Node:
         """`x W + b`: a linear layer whose weights are stored as (in, out), as GPT-2 does."""
-        y = ops.matmul(x, self.weight(f"{name}.weight", num_in, num_out), False, False)
+        weight = f"{name}.weight"
+        if self._quantize is None:
+            y = ops.matmul(x, self.weight(weight, num_in, num_out), False, False)
+        else:
+            matrix = self.matrix_of(self.stored(weight, num_in, num_out).transposed(), weight)
+            y = ops.matmul(x, matrix, False, True)
         return ops.add(y, self.weight(f"{name}.bias", num_out))
 
     def rms_norm(self, x: Node, name: str, size: int, *, offset: float = 0.0) -> Node:

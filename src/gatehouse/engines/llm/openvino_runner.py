@@ -14,6 +14,7 @@ from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.quantization import WeightFormat, quantizer
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.runner import Batch, Logits
 from gatehouse.engines.llm.weights import Checkpoint, WeightsBroken
@@ -35,12 +36,14 @@ class RunnerOptions:
         num_threads: Of the computation.
         cache_bytes: What the blocks of keys and values may take.
         context_length: The longest sequence, if shorter than the model's own.
+        weight_format: What the weights of linear layers are kept in.
     """
 
     precision: Precision = Precision.DEFAULT
     num_threads: int = 1
     cache_bytes: int = 2**29
     context_length: int | None = None
+    weight_format: WeightFormat = WeightFormat.STORED
 
 
 class OutOfBlocks(ModelNotLoadable):
@@ -219,7 +222,8 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     if build is None:
         raise ArchitectureUnknown("This engine has no graph for the model's architecture.")
     checkpoint = Checkpoint(folder)
-    graph = DecoderGraph(config, checkpoint)
+    quantize = quantizer(options.weight_format)
+    graph = DecoderGraph(config, checkpoint, quantize)
     logits = build(config, graph)
     graph.check_tables()
     core = openvino.Core()
@@ -229,9 +233,10 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         config,
         core.compile_model(model, "CPU", _properties(kind, options.num_threads)),
         options,
-        min_tokens=2 if kind == "f32" else 1,
+        # Fewer rows take another way: in float32 one, with int8 and int4 weights up to four.
+        min_tokens=5 if quantize else 2 if kind == "f32" else 1,
         borrowed=graph.borrowed,
-        num_weight_bytes=checkpoint.num_bytes(),
+        num_weight_bytes=graph.num_weight_bytes,
     )
     runner.warm_up()
     # The graph has the matrices in a form of its own now.

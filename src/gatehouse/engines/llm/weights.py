@@ -111,6 +111,11 @@ class StoredTensor:
             for begin in range(0, bits.size, _CHUNK)
         )
 
+    def transposed(self) -> "StoredTensor":
+        """A copy of a matrix with its sides changed."""
+        array = np.ascontiguousarray(self.array().T)
+        return StoredTensor(self.dtype, array.shape, 0, array)
+
 
 class Checkpoint(Mapping[str, StoredTensor]):
     """The tensors of a model's folder, by name. The files must not change while it is used."""

@@ -30,7 +30,7 @@ from gatehouse.engines.base import (
     TextPrompt,
 )
 from gatehouse.engines.choice import load_text_generation
-from gatehouse.engines.llm import engine as engine_module
+from gatehouse.engines.llm import inbox
 from gatehouse.engines.llm.engine import BatchedTextGeneration
 from gatehouse.engines.llm.loading import load_batched_text_generation
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine
@@ -216,7 +216,7 @@ def test_lower_priority_number_goes_first(engine: BatchedTextGeneration) -> None
 def test_a_full_queue_keeps_out_only_who_would_go_last(
     engine: BatchedTextGeneration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(inbox, "MAX_WAITING", 3)
     for number in range(3):
         engine.add(number, ask("the cat", 2, priority=5))
     with pytest.raises(RequestRefused) as caught:
@@ -239,6 +239,27 @@ def test_broken_numbers_fail_one_sequence_only(
     ids = [token.token.id for out in outputs if out.request_id == 2 for token in out.tokens]
     assert ids == expected["hello world"]
     assert not engine.has_work()
+
+
+def test_broken_prompt_scores_fail_one_sequence_only(
+    engine: BatchedTextGeneration, expected: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_batch = engine._runner.run
+
+    def break_scores(batch: Any) -> Any:
+        logits = run_batch(batch)
+        logits.log_sums[2:] = math.nan  # rows after those of the two sequences
+        return logits
+
+    monkeypatch.setattr(engine._runner, "run", break_scores)
+    engine.add(1, ask("the cat", prompt_details=True))
+    engine.add(2, ask("hello world"))
+    outputs = drain(engine)
+    (broken,) = [output.failure for output in outputs if output.request_id == 1]
+    assert broken is not None
+    assert broken.message == "Request failed during generation: NumbersNotFinite"
+    ids = [token.token.id for out in outputs if out.request_id == 2 for token in out.tokens]
+    assert ids == expected["hello world"]
 
 
 def test_requests_that_do_not_fit_are_refused(engine: BatchedTextGeneration) -> None:

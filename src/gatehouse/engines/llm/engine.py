@@ -4,9 +4,8 @@ Every step runs one batch: a token of each sequence that generates, and pieces o
 """
 
 import logging
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,13 @@ from gatehouse.engines.base import (
     ModelDescription,
     Prompt,
     RefusalKind,
-    RequestRefused,
     SequenceOutput,
     Start,
     TokenizedPrompt,
 )
 from gatehouse.engines.llm.block_manager import BlockManager
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
+from gatehouse.engines.llm.inbox import Inbox
 from gatehouse.engines.llm.plan import Plan
 from gatehouse.engines.llm.prompt_scores import PromptScores
 from gatehouse.engines.llm.runner import Logits, ModelRunner
@@ -40,7 +39,6 @@ from gatehouse.engines.text.requests import RequestReader
 from gatehouse.engines.text.sequence import Sequence
 from gatehouse.engines.text.token_texts import TokenTexts
 
-MAX_WAITING = 256
 # How long a step waits when every running sequence waits for its grammar.
 _GRAMMAR_WAIT_SECONDS = 0.02
 
@@ -67,17 +65,6 @@ class ModelFacts:
     context_length: int
     dtype: str
     num_parameters: int
-
-
-@dataclass(slots=True)
-class _Inbox:
-    """What other threads hand to the one that steps, under a lock."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    added: list[Sequence] = field(default_factory=list)
-    cancelled: set[int] = field(default_factory=set)
-    # Priorities of those that wait for their first step, here or with the scheduler.
-    waiting: dict[int, int] = field(default_factory=dict)
 
 
 class BatchedTextGeneration:
@@ -115,7 +102,7 @@ class BatchedTextGeneration:
         self.scheduler = Scheduler(
             BlockManager(runner.num_blocks, runner.block_size), limits or SchedulerLimits()
         )
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         self._running: dict[int, _Running] = {}
         self._by_scheduled: dict[ScheduledSequence, _Running] = {}
         # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
@@ -140,24 +127,16 @@ class BatchedTextGeneration:
     def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
         if isinstance(request, EmbeddingRequest):
             raise refuse_invalid("the model generates text and gives no embeddings")
-        sequence = self._reader.read(request_id, request)
-        inbox, priority = self._inbox, request.priority
-        with inbox.lock:
-            # Those that would go after it keep nobody out.
-            if sum(other <= priority for other in inbox.waiting.values()) >= MAX_WAITING:
-                raise RequestRefused(RefusalKind.OVERLOADED, "Model is overloaded")
-            inbox.waiting[request_id] = priority
-            inbox.added.append(sequence)
+        self._inbox.add(self._reader.read(request_id, request))
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         return self._prompts.tokenize(prompt)
 
     def cancel(self, request_id: int) -> None:
-        with self._inbox.lock:
-            self._inbox.cancelled.add(request_id)
+        self._inbox.cancel(request_id)
 
     def has_work(self) -> bool:
-        return bool(self._running or self._inbox.added or self._inbox.cancelled)
+        return bool(self._running or self._inbox)
 
     def step(self) -> list[SequenceOutput]:
         self._read_inbox()
@@ -168,36 +147,27 @@ class BatchedTextGeneration:
         self._note_started(plan)
         logits = self._runner.run(plan.batch)
         self.scheduler.complete(plan)
-        for scored in plan.scored:
-            self._by_scheduled[scored.sequence].scores.add(logits, scored)
-        return [
-            self._advance(self._by_scheduled[scheduled], logits, row)
-            for row, scheduled in enumerate(plan.sampled)
-        ]
+        outputs = self._score(plan, logits)
+        for row, scheduled in enumerate(plan.sampled):
+            running = self._by_scheduled.get(scheduled)
+            if running is not None:
+                outputs.append(self._advance(running, logits, row))
+        return outputs
 
     def memory_bytes(self) -> int:
         return self._runner.memory_bytes()
 
     def unload(self) -> None:
-        with self._inbox.lock:
-            self._inbox.added.clear()
-            self._inbox.cancelled.clear()
-            self._inbox.waiting.clear()
+        self._inbox.clear()
         for running in list(self._running.values()):
             self._remove(running)
         self._reader.close()
         self._runner.close()
 
     def _read_inbox(self) -> None:
-        inbox = self._inbox
-        with inbox.lock:
-            added, inbox.added = inbox.added, []
-            cancelled, inbox.cancelled = inbox.cancelled, set()
-            for request_id in cancelled:
-                inbox.waiting.pop(request_id, None)
+        added, cancelled = self._inbox.take()
         for sequence in added:
-            if sequence.request_id not in cancelled:
-                self._schedule(sequence)
+            self._schedule(sequence)
         for request_id in cancelled & self._running.keys():
             self._remove(self._running[request_id])
 
@@ -248,8 +218,26 @@ class BatchedTextGeneration:
             text = self._by_scheduled[piece.sequence].text
             if not text.started_at:
                 text.started_at = time.monotonic()
-                with self._inbox.lock:
-                    self._inbox.waiting.pop(text.request_id, None)
+                self._inbox.note_started(text.request_id)
+
+    def _score(self, plan: Plan, logits: Logits) -> list[SequenceOutput]:
+        """Take in what the step tells of prompts; the ends of sequences that break of it."""
+        broken = []
+        for scored in plan.scored:
+            running = self._by_scheduled[scored.sequence]
+            try:
+                running.scores.add(logits, scored)
+            except ArithmeticError as error:
+                broken.append(self._fail(running, error))
+        return broken
+
+    def _fail(self, running: _Running, error: ArithmeticError) -> SequenceOutput:
+        """End one sequence whose numbers are not finite, or whose grammar gave up."""
+        _log.warning("A sequence failed.", exc_info=error)
+        self._remove(running)
+        message = f"Request failed during generation: {type(error).__name__}"
+        failure = Failure(RefusalKind.GENERATION, message)
+        return SequenceOutput(running.text.request_id, failure=failure)
 
     def _advance(self, running: _Running, logits: Logits, row: int) -> SequenceOutput:
         """Choose a sequence's next token, and end the sequence if it is its last."""
@@ -265,11 +253,7 @@ class BatchedTextGeneration:
                 logits, row, running.sampling, text.request.num_top_tokens, text.constraint
             )
         except ArithmeticError as error:
-            # One sequence breaks: its numbers are not finite, or its grammar gave up.
-            _log.warning("A sequence failed.", exc_info=error)
-            self._remove(running)
-            message = f"Request failed during generation: {type(error).__name__}"
-            return SequenceOutput(request_id, failure=Failure(RefusalKind.GENERATION, message))
+            return self._fail(running, error)
         piece, reason = text.take(choice.token_id)
         token = GeneratedToken(
             self._texts.scored(choice.token_id, choice.logprob), piece, self._texts.top(choice.top)

@@ -28,7 +28,6 @@ def main() -> None:
         concurrencies=tuple(options.in_flight),
         num_rounds=options.rounds,
         num_threads=options.threads,
-        niceness=options.nice,
     )
     contenders = [CONTENDERS[EngineName(name)] for name in (*options.peers, *options.ours)]
     all_results = []
@@ -55,7 +54,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--in-flight", nargs="+", type=int, help="requests at once, ascending")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every engine")
-    parser.add_argument("--nice", type=int, default=0, help="of the engines; negative: first")
     parser.add_argument("--environments", type=Path, default=cache / "environments")
     parser.add_argument("--models", type=Path, default=cache / "models")
     parser.add_argument("--plot", type=Path, help="where to write the picture (SVG)")

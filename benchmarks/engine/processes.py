@@ -111,13 +111,8 @@ class Worker:
 
 
 @contextmanager
-def running_worker(command: Sequence[str], num_threads: int, niceness: int) -> Iterator[Worker]:
+def running_worker(command: Sequence[str], num_threads: int) -> Iterator[Worker]:
     """A process with its engine loaded, in the environment that our own hosts have.
-
-    Args:
-        command: A worker's.
-        num_threads: Told to libraries that read it when they load.
-        niceness: Of the process, beside our own.
 
     Raises:
         WorkerBroke: It does not load.
@@ -128,7 +123,7 @@ def running_worker(command: Sequence[str], num_threads: int, niceness: int) -> I
     }
     with tempfile.NamedTemporaryFile(prefix="engine", suffix=".log") as log:
         process = subprocess.Popen(  # noqa: S603 - our own words
-            ["/usr/bin/env", "nice", "-n", str(niceness), *command],
+            command,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -42,6 +42,7 @@ def _show(comparison: Comparison, title: str, columns: Sequence[_Column]) -> Non
 def _show_speed(comparison: Comparison) -> None:
     many, middle, over = comparison.many, comparison.middle, comparison.over
     decoding, throughput = workloads.decoding_rate, workloads.throughput
+    per_cpu = workloads.tokens_per_cpu_second
     of = [EngineName.TRANSFORMERS]
     columns: list[_Column] = [
         ("single", lambda name: _text(middle("single", name, decoding))),
@@ -49,7 +50,8 @@ def _show_speed(comparison: Comparison) -> None:
         (many, lambda name: _text(middle(many, name, throughput))),
         ("of best peer", lambda name: _text(over(many, name, PEERS, throughput), 2)),
         ("of transformers", lambda name: _text(over(many, name, of, throughput), 2)),
-        ("per CPU s", lambda name: _text(middle(many, name, workloads.tokens_per_cpu_second))),
+        ("per CPU s", lambda name: _text(middle(many, name, per_cpu))),
+        ("of best peer", lambda name: _text(over(many, name, PEERS, per_cpu), 2)),
         ("others took", lambda name: _share(middle(many, name, _others))),
         ("same first token", lambda name: _share(comparison.same_first_tokens(name))),
     ]

@@ -37,7 +37,6 @@ class Plan:
     concurrencies: tuple[int, ...]
     num_rounds: int
     num_threads: int
-    niceness: int
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Results:
 
 def at_once(in_flight: int) -> str:
     """The name of the part with so many requests in flight."""
-    return f"all-at-once {in_flight}"
+    return f"{in_flight} at once"
 
 
 class Race:
@@ -88,11 +87,11 @@ class Race:
     def _load(
         self, contender: Contender, checkpoint: Path, environments: Path, processes: ExitStack
     ) -> None:
-        threads, niceness = self.results.plan.num_threads, self.results.plan.niceness
+        threads = self.results.plan.num_threads
         try:
             command = contender.command_line(checkpoint, environments, threads)
             read_through(Path(command[-2]))
-            worker = processes.enter_context(running_worker(command, threads, niceness))
+            worker = processes.enter_context(running_worker(command, threads))
         except subprocess.CalledProcessError as error:
             _console.print(f"{contender.label}: {error.cmd} failed; it is left out.")
         except WorkerBroke as error:

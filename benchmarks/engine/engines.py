@@ -67,7 +67,7 @@ CONTENDERS = {
     for contender in (
         Contender(
             EngineName.TRANSFORMERS,
-            "transformers.generate",
+            "transformers",
             ("transformers_generate",),
             skips=frozenset({"gaps", "prefix"}),
         ),

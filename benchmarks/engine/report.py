@@ -52,8 +52,8 @@ def _show_speed(comparison: Comparison) -> None:
         ("of transformers", lambda name: _text(over(many, name, of, throughput), 2)),
         ("per CPU s", lambda name: _text(middle(many, name, per_cpu))),
         ("of best peer", lambda name: _text(over(many, name, PEERS, per_cpu), 2)),
-        ("others took", lambda name: _share(middle(many, name, _others))),
-        ("same first token", lambda name: _share(comparison.same_first_tokens(name))),
+        ("others", lambda name: _share(middle(many, name, _others))),
+        ("same token", lambda name: _share(comparison.same_first_tokens(name))),
     ]
     rounds = comparison.results.plan.num_rounds
     _show(comparison, f"tokens per second, medians of {rounds} rounds", columns)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gatehouse.engines.llm.config import DecoderConfig
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
+from gatehouse.engines.llm.paged_attention import paged_attention
 from gatehouse.engines.llm.quantization import Quantize
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.rotary import RotaryParameters, rotary_table
@@ -334,7 +335,7 @@ class DecoderGraph:
         ]
         flat = [ops.reshape(x, integers(0, -1), True) for x in (query, key, value)]
         factor = 1.0 / math.sqrt(config.head_dim) if scale is None else scale
-        node = _paged_attention(flat, kept, self._batch, self._longest, factor, window or 0)
+        node = paged_attention(flat, kept, self._batch, self._longest, factor, window or 0)
         # From these the plugin takes the shape of a block.
         for name in ("num_k_heads", "num_v_heads"):
             node.get_rt_info()[name] = config.num_key_value_heads
@@ -364,40 +365,3 @@ def split(x: Node, axis: int, *sizes: int) -> list[Node]:
 
 def _part(x: Node, begin: int, end: int) -> Node:
     return ops.slice(x, integers(begin), integers(end), integers(1), integers(3))
-
-
-def _paged_attention(
-    flat: list[Node], kept: list[Node], batch: list[Node], longest: Node, scale: float, window: int
-) -> Node:
-    """The node itself. Order and number of its inputs belong to the release that is pinned."""
-
-    def empty(kind: Any, *shape: int) -> Node:
-        return ops.constant(np.zeros(shape, kind))
-
-    inputs = [
-        *flat,
-        *kept,
-        *batch,
-        floats(scale),
-        ops.constant(np.int32(window)),
-        empty(np.float32, 0),  # slopes of ALiBi
-        longest,
-        empty(np.int32, 0),  # windows of attention scores
-        empty(np.int32, 0),  # blocks whose keys are turned again
-        empty(np.int32, 0),  # by how much
-        empty(np.float32, 0),  # with which angles
-        empty(np.float32, 0),  # sparse attention: thresholds
-        empty(np.int32),  # its block size
-        empty(np.int32),  # its stride
-        empty(np.float32, 0, 0, 0, 0),  # attention sinks
-        empty(np.int32),  # eviction of blocks: how many of the first stay
-        empty(np.int32, 0),  # how much is evicted
-        empty(np.int32, 0),  # which blocks count as different
-        empty(np.int32, 0),  # where each sequence's begin
-        empty(np.int32, 0),  # kinds of tokens
-        empty(np.uint8, 0),  # a mask among the new tokens
-        empty(np.int32, 0),  # where each sequence's begins
-    ]
-    return openvino.op._PagedAttentionExtension(  # noqa: SLF001 - there is no public one
-        [node.output(0) for node in inputs]
-    )

@@ -22,7 +22,7 @@ from gatehouse.engines.llm.weights import StoredTensor, WeightsBroken
 
 _FORMATS = [WeightFormat.INT8, WeightFormat.INT4]
 
-# Two groups of 128 and more in the width of most matrices.
+# Several groups in the width of all matrices but those that attention's values go through.
 _SHAPE: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 384, "initializer_range": 0.07}
 
 
@@ -46,8 +46,8 @@ def test_int4_is_at_most_a_step_away_and_keeps_what_is_farthest() -> None:
     array = _draw(700, 384) * np.logspace(-30, 30, 700, dtype=np.float32)[:, None]
     matrix = quantize_int4("w", _stored(array))
     assert matrix.shape == array.shape
-    assert matrix.scales.shape == (700, 3)
-    groups, floats = array.reshape(700, 3, 128), matrix.floats().reshape(700, 3, 128)
+    assert matrix.scales.shape == (700, 6)
+    groups, floats = array.reshape(700, 6, 64), matrix.floats().reshape(700, 6, 64)
     farthest = np.abs(groups).max(2, keepdims=True)
     off = np.abs(floats - groups)
     # Only at the end opposite to the farthest number is it more than half a step.
@@ -103,7 +103,8 @@ def _dequantize(folder: Path, weight_format: WeightFormat, other: Path) -> Path:
     tensors = load_file(folder / "model.safetensors")
     for name, tensor in tensors.items():
         if tensor.ndim == 2 and "embed_tokens" not in name:
-            floats = quantize(name, _stored(tensor.float().numpy())).floats()
+            made_by = quantize_int8 if name == "lm_head.weight" else quantize
+            floats = made_by(name, _stored(tensor.float().numpy())).floats()
             tensors[name] = torch.from_numpy(floats)
     other.mkdir()
     save_file(tensors, other / "model.safetensors", {"format": "pt"})

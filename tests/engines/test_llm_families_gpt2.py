@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from family_checks import check_exact, check_law, default_runner
 from llm_models import save_decoder
 from safetensors.torch import load_file, save_file
+
+from gatehouse.engines.llm.config_fields import ConfigBroken
 
 # GPT-2 has neither, but its configuration keeps what it is given.
 _SHAPE = {"num_key_value_heads": 4, "n_inner": 128}
@@ -35,3 +38,9 @@ def test_tensors_may_be_named_without_the_head(tmp_path: Path) -> None:
     assert names["transformer.wte.weight"] == "wte.weight"
     save_file({names[name]: t for name, t in tensors.items()}, folder / "model.safetensors")
     check_exact(folder)
+
+
+def test_heads_that_the_family_cannot_have_are_refused(tmp_path: Path) -> None:
+    folder = save_decoder(tmp_path, "gpt2", **(_SHAPE | {"num_key_value_heads": 2}))
+    with pytest.raises(ConfigBroken, match="do not fit the model's family"):
+        default_runner(folder)

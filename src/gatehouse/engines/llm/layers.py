@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.config_fields import ArchitectureUnknown
+from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken
 from gatehouse.engines.llm.paged_attention import paged_attention
 from gatehouse.engines.llm.quantization import Quantize, QuantizedMatrix, quantize_int8
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
@@ -268,6 +268,17 @@ class DecoderGraph:
             # Doubling and halving change no bit of the result.
             active, up = ops.multiply(active, floats(2.0)), ops.multiply(up, floats(0.5))
         return ops.multiply(active, up)
+
+    def check_plain_heads(self) -> None:
+        """For families whose heads neither share keys nor have a size of their own.
+
+        Raises:
+            ConfigBroken: The configuration says otherwise.
+        """
+        config = self.config
+        heads = config.num_attention_heads
+        if config.num_key_value_heads != heads or heads * config.head_dim != config.hidden_size:
+            raise ConfigBroken("The numbers of attention heads do not fit the model's family.")
 
     def heads(self, x: Node, count: int) -> Node:
         """Split the last dimension: (tokens, 1, count, head_dim)."""

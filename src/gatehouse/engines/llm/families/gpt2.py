@@ -12,6 +12,7 @@ from gatehouse.engines.llm.quiet_openvino import ops
 def gpt2(config: DecoderConfig, graph: DecoderGraph) -> Node:
     if config.fields.flag("add_cross_attention", default=False):
         raise ArchitectureUnknown("The model's layers look at an encoder.")
+    graph.check_plain_heads()
     # The first checkpoints were saved without the head, hence without its model's name.
     prefix = "transformer." if graph.has("transformer.wte.weight") else ""
     size = config.hidden_size

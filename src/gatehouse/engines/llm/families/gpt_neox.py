@@ -8,6 +8,7 @@ _EMBEDDING = "gpt_neox.embed_in.weight"
 
 
 def gpt_neox(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    graph.check_plain_heads()
     size = config.hidden_size
     parallel = config.fields.flag("use_parallel_residual", default=True)
     x = graph.embedding(_EMBEDDING)

@@ -1,5 +1,6 @@
 """Mixtures of experts in OpenVINO, against transformers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def test_logits_do_not_depend_on_what_else_runs(
     tmp_path: Path, model_type: str, changes: dict[str, Any]
 ) -> None:
     check_law(default_runner(save_decoder(tmp_path, model_type, dtype=torch.bfloat16, **changes)))
+
+
+def test_a_window_is_seen_only_where_it_is_used(tmp_path: Path) -> None:
+    folder = save_decoder(tmp_path, "qwen3_moe", **_QWEN3)
+    entries = json.loads((folder / "config.json").read_text())
+    # As transformers 4 saved it: a window, and that it is not used.
+    entries |= {"sliding_window": 24, "use_sliding_window": False}
+    (folder / "config.json").write_text(json.dumps(entries))
+    check_exact(folder)
 
 
 def test_many_experts_are_left_to_others(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ _TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "smollm3"
 
 # Windows that a configuration means if it names none; of what transformers would assume.
 _DEFAULT_WINDOWS = {"mistral": 4096, "gemma2": 4096, "gemma3_text": 4096}
-_USE_SLIDING_WINDOW = frozenset({"qwen2", "qwen3", "smollm3"})
+_USE_SLIDING_WINDOW = frozenset({"qwen2", "qwen3", "qwen3_moe", "smollm3"})
 
 
 @dataclass(frozen=True, slots=True)

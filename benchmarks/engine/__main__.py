@@ -39,7 +39,7 @@ def main() -> None:
         show_tables(comparison)
         show_bars(comparison)
         all_results.append(results)
-    if options.plot:
+    if options.plot and not {"all-at-once", "curve"}.isdisjoint(plan.parts):
         write_plot(options.plot, all_results)
 
 

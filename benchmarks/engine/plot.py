@@ -28,7 +28,10 @@ Curve = list[tuple[int, float]]
 
 
 def write_plot(path: Path, results: Sequence[Results]) -> None:
-    """A panel per shape, a line per engine; each panel has its own scale, from zero."""
+    """A panel per shape, a line per engine; each panel has its own scale, from zero.
+
+    Shapes of which nothing was measured at once are left out.
+    """
     panels = [(one.shape.name, _curves(one)) for one in results]
     panels = [(name, curves) for name, curves in panels if curves]
     width = _LEFT + len(panels) * (_WIDTH + _GAP)

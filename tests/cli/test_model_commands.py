@@ -18,22 +18,18 @@ def test_what_is_set_holds_for_the_next_request_and_can_be_taken_back(hub: Hub) 
     repository = hub.make_repo(hub.make_user("ada"), "small", files=files, large_files=weights)
     usual = hub.services.model_sources.at(repository, "main")
     assert usual.options == EngineOptions()
-    outcome = run(hub, "set", "ada/small", "--runner", "transformers", "--precision", "exact")
-    assert outcome.stdout.split() == [
-        "runner",
-        "transformers",
-        "precision",
-        "exact",
-        "weights",
-        "stored",
-    ]
+    outcome = run(hub, "set", "ada/small", "--runner", "openvino", "--precision", "exact")
+    assert outcome.stdout == "runner openvino\nprecision exact\nweights stored\n"
     changed = hub.services.model_sources.at(repository, "main")
-    assert changed.options == EngineOptions(RunnerName.TRANSFORMERS, Precision.EXACT)
+    assert changed.options == EngineOptions(RunnerName.OPENVINO, Precision.EXACT)
     assert changed.key != usual.key
     assert changed.version != usual.version
-    assert run(hub, "set", "ada/small", "--runner", "auto").exit_code == 0
     assert "precision exact" in run(hub, "set", "ada/small").stdout
-    assert run(hub, "set", "ada/small", "--precision", "stored").exit_code == 0
+    refused = run(hub, "set", "ada/small", "--runner", "auto")
+    assert refused.exit_code == 2
+    assert "need the runner `openvino`" in refused.stderr
+    usually = ("--runner", "auto", "--precision", "stored")
+    assert run(hub, "set", "ada/small", *usually).exit_code == 0
     assert hub.services.model_sources.at(repository, "main") == usual
 
 

@@ -11,9 +11,9 @@ from llm_models import run_pieces, save_decoder
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from gatehouse.engines.base import WeightFormat
 from gatehouse.engines.llm.openvino_runner import OpenVinoRunner
 from gatehouse.engines.llm.quantization import (
-    WeightFormat,
     quantize_int4,
     quantize_int8,
     quantizer,

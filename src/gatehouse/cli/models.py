@@ -9,8 +9,8 @@ from gatehouse.cli.options import DataDir
 from gatehouse.cli.repositories import find_model, open_repositories
 from gatehouse.cli.workspace import open_workspace
 from gatehouse.core.clock import SystemClock
-from gatehouse.core.errors import NotFound
-from gatehouse.engines.base import Precision, RunnerName, WeightFormat
+from gatehouse.core.errors import Invalid, NotFound
+from gatehouse.engines.base import EngineOptions, Precision, RunnerName, WeightFormat
 from gatehouse.inference.lifecycle.model_options import ModelOptions
 from gatehouse.inference.lifecycle.pinned_models import PinnedModels
 from gatehouse.observability.audit import OPERATOR
@@ -25,6 +25,13 @@ ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="As `namespace/name` or `namespace/name@revision`.")
 ]
 RepositoryArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As `namespace/name`.")]
+
+
+class OptionsInvalid(Invalid):
+    def __init__(self) -> None:
+        super().__init__(
+            "`--precision` and `--weights` other than `stored` need the runner `openvino`."
+        )
 
 
 class NotPinned(NotFound):
@@ -79,6 +86,8 @@ def set_options(
         kept = ModelOptions(workspace.database, SystemClock())
         changes = {name: value for name, value in given.items() if value is not None}
         options = msgspec.structs.replace(kept.of(repository), **changes)
+        if options.runner is not RunnerName.OPENVINO and options != EngineOptions(options.runner):
+            raise OptionsInvalid
         if changes:
             kept.set(repository, options, by=OPERATOR)
     typer.echo(f"runner {options.runner}")

@@ -342,11 +342,11 @@ class Precision(StrEnum):
 
 
 class WeightFormat(StrEnum):
-    """What a model's weights are kept in while it runs."""
+    """What the weights of linear layers are kept in while a model runs."""
 
     STORED = "stored"
-    INT8 = "int8"
-    INT4 = "int4"
+    INT8 = "int8"  # one scale for each output
+    INT4 = "int4"  # one scale for each group of inputs of an output
 
 
 class EngineOptions(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -43,7 +43,10 @@ def load_batched_text_generation(
     limits = SchedulerLimits()
     precision = Precision.EXACT if is_exact else Precision.DEFAULT
     cache_bytes = _cache_bytes(config, limits.max_sequences, 4 if is_exact else 2)
-    runner = load_runner(folder, RunnerOptions(precision, num_threads, cache_bytes))
+    runner = load_runner(
+        folder,
+        RunnerOptions(precision, num_threads, cache_bytes, weight_format=options.weight_format),
+    )
     try:
         tokenizer = load_tokenizer(folder)
     # The library raises whatever it meets in a damaged file; the sentence goes to the caller.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatehouse.engines.base import ModelNotLoadable
+from gatehouse.engines.base import ModelNotLoadable, WeightFormat
 from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
-from gatehouse.engines.llm.quantization import WeightFormat, quantizer
+from gatehouse.engines.llm.quantization import quantizer
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.runner import Batch, Logits
 from gatehouse.engines.llm.weights import Checkpoint, WeightsBroken

@@ -6,12 +6,12 @@ that `QuantizedMatrix.floats` gives. Pure numpy: knows neither graphs nor where 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gatehouse.engines.base import WeightFormat
 from gatehouse.engines.llm.weights import StoredTensor, WeightsBroken
 
 # Of int4, the first that divides the width of a matrix. Of a trained model of 3 million weights,
@@ -20,14 +20,6 @@ GROUP_SIZES = (64, 32)
 
 # Items worked on at once: what they need fits into a processor's own cache.
 _CHUNK_ITEMS = 2**17
-
-
-class WeightFormat(StrEnum):
-    """What the weights of linear layers are kept in."""
-
-    STORED = "stored"
-    INT8 = "int8"  # one scale for each output
-    INT4 = "int4"  # one scale for each group of inputs of an output
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,14 +90,16 @@ def test_a_stream_is_held(cold: ServedModel, token: str) -> None:
 
 
 def test_others_are_told_when_to_come_back(cold: ServedModel, token: str) -> None:
+    before = ask(cold, token, **{"x-load-model": "0"})
     loading = ask(cold, token)
-    assert loading.status_code == 503
+    assert (before.status_code, loading.status_code) == (503, 503)
     assert loading.json()["error"] == f"Model {cold.name} is currently loading"
     assert loading.json()["estimated_time"] > 0
     assert int(loading.headers["retry-after"]) >= 1
     waited = ask(cold, token, **{"x-wait-for-model": "1"})
     assert waited.json() == [{"generated_text": f"One{COUNTED}"}]
-    assert remaining(waited) == remaining(loading), "what is only told is not counted"
+    assert remaining(loading) == remaining(before), "what is only told is not counted"
+    assert remaining(waited) == remaining(loading) - 1
 
 
 def test_a_caller_may_forbid_to_load(cold: ServedModel, token: str) -> None:

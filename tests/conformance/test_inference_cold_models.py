@@ -90,9 +90,10 @@ def test_a_stream_is_held(cold: ServedModel, token: str) -> None:
 
 
 def test_others_are_told_when_to_come_back(cold: ServedModel, token: str) -> None:
-    before = ask(cold, token, **{"x-load-model": "0"})
+    headers = {"Authorization": f"Bearer {token}"}
+    before = httpx.get(f"{cold.hub.url}/v1/models", headers=headers, timeout=TIMEOUT)
     loading = ask(cold, token)
-    assert (before.status_code, loading.status_code) == (503, 503)
+    assert loading.status_code == 503
     assert loading.json()["error"] == f"Model {cold.name} is currently loading"
     assert loading.json()["estimated_time"] > 0
     assert int(loading.headers["retry-after"]) >= 1

@@ -114,19 +114,18 @@ def test_same_seed_gives_the_same_text_alone_and_in_a_crowd(
 
 
 def test_prompts_with_the_same_beginning_are_not_run_twice(
-    engine: BatchedTextGeneration, folder: Path
+    engine: BatchedTextGeneration, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = " ".join(PROMPTS * 2)
     before = run(engine, [ask(long, reuse_scope="ada")])[0].ids
-    runner = engine._runner
     sizes: list[int] = []
-    run_batch = runner.run
+    run_batch = engine._runner.run
 
     def count(batch: Any) -> Any:
         sizes.append(len(batch.token_ids))
         return run_batch(batch)
 
-    runner.run = count  # type: ignore[method-assign]  # spied on
+    monkeypatch.setattr(engine._runner, "run", count)
     assert run(engine, [ask(long, reuse_scope="ada")])[0].ids == before
     with_reuse = sizes[0]
     sizes.clear()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from gatehouse.inference.errors import (
     ValidationFailed,
 )
 from gatehouse.inference.generation import Target, TextGeneration
+from gatehouse.inference.lifecycle.host_connection import HostConnection, Ready
 from gatehouse.inference.lifecycle.hosts import ModelHosts
-from gatehouse.inference.lifecycle.messages import ModelSource
+from gatehouse.inference.lifecycle.messages import Claim, ModelSource
 from gatehouse.inference.meter import Meter
 from gatehouse.inference.parameters import RouteDefaults, TextGenerationJob, parse_text_generation
 
@@ -156,6 +158,25 @@ async def test_truncate_is_bounded_by_the_context(
     sentence = "`truncate` must be strictly positive and less than 127. Given: "
     with pytest.raises(ValidationFailed, match=sentence):
         await generation.run(target, job(truncate=truncate), as_list=True)
+
+
+async def test_prompts_are_used_again_for_their_own_caller_only(
+    generation: TextGeneration, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scopes: list[str] = []
+    generate = HostConnection.generate
+
+    def noting(
+        host: HostConnection, request: GenerationRequest, ready: Ready | None = None
+    ) -> AsyncGenerator[SequenceOutput]:
+        scopes.append(request.reuse_scope)
+        return generate(host, request, ready)
+
+    monkeypatch.setattr(HostConnection, "generate", noting)
+    for caller in ("user 1", "user 2"):
+        theirs = replace(target, claim=Claim(caller))
+        await generation.run(theirs, job(), as_list=True)
+    assert scopes == ["user 1", "user 2"]
 
 
 async def test_first_failure_ends_the_other_sequences(target: Target) -> None:

@@ -221,7 +221,7 @@ def _shrink(connection: sqlite3.Connection, owner: str, max_bytes: int, max_entr
         return
     which, values = ("", ()) if owner == EVERYBODY else ("WHERE owner = ?", (owner,))
     # `which` is one of the two texts above.
-    oldest = f"SELECT key, num_bytes FROM answers {which} ORDER BY last_used, rowid"  # noqa: S608
+    oldest = f"SELECT key, num_bytes FROM answers {which} ORDER BY last_used, rowid"  # noqa: S608 - no input
     gone = []
     for key, size in connection.execute(oldest, values):
         if num_bytes <= max_bytes and num_entries <= max_entries:

@@ -13,8 +13,8 @@ from llm_models import CONTEXT_LENGTH, VOCABULARY_SIZE, Reference, Running, run_
 from numpy.typing import NDArray
 
 from gatehouse.engines.llm.openvino_runner import (
+    ComputeType,
     OpenVinoRunner,
-    Precision,
     RunnerOptions,
     load_runner,
 )
@@ -25,7 +25,7 @@ _PROMPT_LENGTHS = (1, 2, 19, 64, 131)
 
 
 def exact_runner(folder: Path, **options: Any) -> OpenVinoRunner:
-    return default_runner(folder, precision=Precision.EXACT, **options)
+    return default_runner(folder, compute_type=ComputeType.FLOAT32, **options)
 
 
 def default_runner(folder: Path, **options: Any) -> OpenVinoRunner:

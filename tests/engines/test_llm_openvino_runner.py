@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from gatehouse.engines.base import ModelNotLoadable
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken
 from gatehouse.engines.llm.openvino_runner import (
+    ComputeType,
     OpenVinoRunner,
     OutOfBlocks,
-    Precision,
     RunnerOptions,
     load_runner,
 )
@@ -54,10 +54,10 @@ def test_each_row_has_its_best_token_and_its_sum(runner: OpenVinoRunner) -> None
     assert logits.values.shape == (40, runner.vocabulary_size)
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("compute_type", ComputeType)
 @pytest.mark.parametrize("rows", [[], [0], [39], [3, 17, 39], [5, 5, 4]])
-def test_rows_may_be_any(folder: Path, precision: Precision, rows: list[int]) -> None:
-    runner = load_runner(folder, dataclasses.replace(_OPTIONS, precision=precision))
+def test_rows_may_be_any(folder: Path, compute_type: ComputeType, rows: list[int]) -> None:
+    runner = load_runner(folder, dataclasses.replace(_OPTIONS, compute_type=compute_type))
     batch = _prompt(runner)
     every = runner.run(batch).values.copy()
     some = runner.run(dataclasses.replace(batch, rows=np.array(rows, np.int64)))
@@ -76,8 +76,8 @@ def test_positions_do_not_lose_precision_far_out(tmp_path: Path) -> None:
     save_decoder(tmp_path, "llama", dtype=torch.bfloat16, max_position_embeddings=16_384)
     differences = []
     runners = [
-        load_runner(tmp_path, dataclasses.replace(_OPTIONS, precision=precision))
-        for precision in Precision
+        load_runner(tmp_path, dataclasses.replace(_OPTIONS, compute_type=compute_type))
+        for compute_type in ComputeType
     ]
     for offset in (0, 12_345):
         batch = _prompt(runners[0])
@@ -89,7 +89,7 @@ def test_positions_do_not_lose_precision_far_out(tmp_path: Path) -> None:
 
 def test_padding_leaves_the_blocks_of_others_alone(folder: Path) -> None:
     """One token of a batch is filled up in float32: not with a block that the scheduler gave."""
-    runner = load_runner(folder, dataclasses.replace(_OPTIONS, precision=Precision.EXACT))
+    runner = load_runner(folder, dataclasses.replace(_OPTIONS, compute_type=ComputeType.FLOAT32))
     last = runner.num_blocks - 1
     ids = list(range(3, 24))
     sequence = Running(ids, [last])
@@ -204,14 +204,14 @@ def _poison(name: str, value: float) -> Callable[[Path, Path], None]:
         "lm_head.weight",
     ],
 )
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("compute_type", ComputeType)
 def test_weights_that_are_no_numbers_are_refused(
-    folder: Path, tmp_path: Path, name: str, value: float, precision: Precision
+    folder: Path, tmp_path: Path, name: str, value: float, compute_type: ComputeType
 ) -> None:
     (tmp_path / "config.json").hardlink_to(folder / "config.json")
     _poison(name, value)(folder, tmp_path)
     with pytest.raises(WeightsBroken, match="not finite"):
-        load_runner(tmp_path, dataclasses.replace(_OPTIONS, precision=precision))
+        load_runner(tmp_path, dataclasses.replace(_OPTIONS, compute_type=compute_type))
 
 
 _ALONE = """

@@ -4,19 +4,14 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from gatehouse.engines.base import EngineOptions, ModelNotLoadable
-from gatehouse.engines.base import Precision as WantedPrecision
+from gatehouse.engines.base import EngineOptions, Precision
 from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.engine import BatchedTextGeneration, ModelFacts
 from gatehouse.engines.llm.generation_defaults import load_generation_defaults
-from gatehouse.engines.llm.openvino_runner import Precision, RunnerOptions, load_runner
+from gatehouse.engines.llm.openvino_runner import ComputeType, RunnerOptions, load_runner
 from gatehouse.engines.llm.scheduler import SchedulerLimits
 from gatehouse.engines.llm.weights import Checkpoint
-from gatehouse.engines.text.model_folder import (
-    checked_config,
-    load_tokenizer,
-    reason_not_loadable,
-)
+from gatehouse.engines.text.model_folder import checked_config, load_tokenizer
 
 _CACHE_BYTES = 2**30
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -39,19 +34,15 @@ def load_batched_text_generation(
     checkpoint = Checkpoint(folder)
     defaults = load_generation_defaults(folder, config.vocabulary_size)
     stored = _stored_dtype(checkpoint)
-    is_exact = options.precision is WantedPrecision.EXACT or stored == "float32"
+    is_exact = options.precision is Precision.EXACT or stored == "float32"
     limits = SchedulerLimits()
-    precision = Precision.EXACT if is_exact else Precision.DEFAULT
+    compute_type = ComputeType.FLOAT32 if is_exact else ComputeType.BFLOAT16
     cache_bytes = _cache_bytes(config, limits.max_sequences, 4 if is_exact else 2)
     runner = load_runner(
         folder,
-        RunnerOptions(precision, num_threads, cache_bytes, weight_format=options.weight_format),
+        RunnerOptions(compute_type, num_threads, cache_bytes, weight_format=options.weight_format),
     )
-    try:
-        tokenizer = load_tokenizer(folder)
-    # The library raises whatever it meets in a damaged file; the sentence goes to the caller.
-    except Exception as error:
-        raise ModelNotLoadable(reason_not_loadable(error, folder)) from error
+    tokenizer = load_tokenizer(folder)
     facts = ModelFacts(
         engine="openvino",
         architecture=config.architecture,

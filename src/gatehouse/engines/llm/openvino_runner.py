@@ -20,11 +20,11 @@ from gatehouse.engines.llm.runner import Batch, Logits
 from gatehouse.engines.llm.weights import Checkpoint, WeightsBroken
 
 
-class Precision(StrEnum):
-    """What is computed and kept in what."""
+class ComputeType(StrEnum):
+    """The numbers of a computation, by OpenVINO's names."""
 
-    DEFAULT = "default"  # bfloat16 where the processor has it
-    EXACT = "exact"  # float32 throughout
+    BFLOAT16 = "bf16"
+    FLOAT32 = "f32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,15 @@ class RunnerOptions:
     """How to run a model.
 
     Attributes:
-        precision: Of the computation, the keys and the values.
+        compute_type: Of the computation, the keys and the values; a processor that has no
+            bfloat16 takes float32.
         num_threads: Of the computation.
         cache_bytes: What the blocks of keys and values may take.
         context_length: The longest sequence, if shorter than the model's own.
         weight_format: What the weights of linear layers are kept in.
     """
 
-    precision: Precision = Precision.DEFAULT
+    compute_type: ComputeType = ComputeType.BFLOAT16
     num_threads: int = 1
     cache_bytes: int = 2**29
     context_length: int | None = None
@@ -227,14 +228,14 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     logits = build(config, graph)
     graph.check_tables()
     core = openvino.Core()
-    kind = _inference_type(core, options.precision)
+    compute_type = _available(core, options.compute_type)
     model = openvino.Model([ops.result(logits)], graph.parameters, "decoder")
     runner = OpenVinoRunner(
         config,
-        core.compile_model(model, "CPU", _properties(kind, options.num_threads)),
+        core.compile_model(model, "CPU", _properties(compute_type, options.num_threads)),
         options,
         # Fewer rows take another way: in float32 one, with int8 and int4 weights up to four.
-        min_tokens=5 if quantize else 2 if kind == "f32" else 1,
+        min_tokens=5 if quantize else 2 if compute_type is ComputeType.FLOAT32 else 1,
         borrowed=graph.borrowed,
         num_weight_bytes=graph.num_weight_bytes,
     )
@@ -244,15 +245,16 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     return runner
 
 
-def _inference_type(core: Any, precision: Precision) -> str:
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if precision is Precision.DEFAULT and "BF16" in capabilities else "f32"
+def _available(core: Any, compute_type: ComputeType) -> ComputeType:
+    """The wanted one, if the processor has it."""
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return compute_type if has_bfloat16 else ComputeType.FLOAT32
 
 
-def _properties(kind: str, num_threads: int) -> dict[str, Any]:
+def _properties(compute_type: ComputeType, num_threads: int) -> dict[str, Any]:
     return {
-        "INFERENCE_PRECISION_HINT": kind,
-        "KV_CACHE_PRECISION": kind,
+        "INFERENCE_PRECISION_HINT": compute_type.value,
+        "KV_CACHE_PRECISION": compute_type.value,
         # Activations stay as they are; by default they would be made 8 bits wide.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         "INFERENCE_NUM_THREADS": num_threads,

@@ -53,8 +53,8 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
 def _load(folder: Path, kind: Any, dtype: Any) -> tuple[Any, Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    tokenizer = load_tokenizer(folder)
     try:
-        tokenizer = load_tokenizer(folder)
         model, report = kind.from_pretrained(
             folder,
             dtype=dtype,

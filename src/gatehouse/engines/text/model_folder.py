@@ -45,10 +45,18 @@ def checked_config(folder: Path) -> dict[str, Any]:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of `transformers`. Raises whatever the library does."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    """The tokenizer of `transformers`.
+
+    Raises:
+        ModelNotLoadable: Missing or damaged files.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    # The library raises whatever it meets in a damaged file; the sentence goes to the caller.
+    except Exception as error:
+        raise ModelNotLoadable(reason_not_loadable(error, folder)) from error
     # CodeLlama's splits texts at this name, and changes itself to do so: two threads must not.
     if getattr(tokenizer, "fill_token", None) is not None:
         tokenizer.fill_token = None

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gatehouse.engines.llm.layers import DecoderGraph, Node, floats, integers, split
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node, floats, integers, split
 from gatehouse.engines.llm.quiet_openvino import ops
 from gatehouse.engines.llm.weights import StoredTensor
 
@@ -58,7 +59,7 @@ def _shares(graph: DecoderGraph, experts: Experts, tokens: Node) -> Node:
     """The weight of every expert for every token, mostly zero; of shape (tokens, experts)."""
     size, count = graph.config.hidden_size, experts.num_experts
     # Never quantized: it is small, and decides.
-    router = graph.weight(f"{experts.name}.gate.weight", count, size)
+    router = graph.weights.plain(f"{experts.name}.gate.weight", count, size)
     routed = ops.softmax(ops.matmul(tokens, router, False, True), -1)
     num_chosen = ops.constant(np.int64(experts.num_chosen))
     weights, indices = ops.topk(
@@ -93,14 +94,16 @@ def _expert(graph: DecoderGraph, experts: Experts, expert: int, x: Node) -> Node
     """The expert's gated MLP."""
     size, inner = graph.config.hidden_size, experts.inner_size
     fused = f"{experts.name}.experts.gate_up_proj"
-    if graph.has(fused):
+    if graph.weights.has(fused):
         # As transformers 5 holds them: all experts in one tensor, gate before up.
         count = experts.num_experts
-        gate_up = _slice(graph.stored(fused, count, 2 * inner, size), expert)
-        down = _slice(graph.stored(f"{experts.name}.experts.down_proj", count, size, inner), expert)
-        y = ops.matmul(x, graph.matrix_of(gate_up, f"{fused}.{expert}"), False, True)
+        gate_up = _slice(graph.weights.stored(fused, count, 2 * inner, size), expert)
+        down = _slice(
+            graph.weights.stored(f"{experts.name}.experts.down_proj", count, size, inner), expert
+        )
+        y = ops.matmul(x, graph.weights.matrix_of(gate_up, f"{fused}.{expert}"), False, True)
         gate, up = split(y, 1, inner, inner)
-        matrix = graph.matrix_of(down, f"{experts.name}.experts.down_proj.{expert}")
+        matrix = graph.weights.matrix_of(down, f"{experts.name}.experts.down_proj.{expert}")
         return ops.matmul(graph.gated(gate, up), matrix, False, True)
     gate, up, down_ = (f"{experts.name}.experts.{expert}.{part}" for part in experts.parts)
     y = graph.gated(graph.linear(x, gate, size, inner), graph.linear(x, up, size, inner))

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from gatehouse.engines.llm.config import DecoderConfig
 from gatehouse.engines.llm.families import gemma, gpt2, gpt_neox, llama, mixtral, phi3
-from gatehouse.engines.llm.layers import DecoderGraph, Node
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node
 
 # Builds a family's graph and gives its logits.
 BuildDecoder = Callable[[DecoderConfig, DecoderGraph], Node]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from gatehouse.engines.llm.config import DecoderConfig
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
-from gatehouse.engines.llm.layers import DecoderGraph, Node, floats
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node, floats
 from gatehouse.engines.llm.quiet_openvino import ops
 
 _EMBEDDING = "model.embed_tokens.weight"
@@ -123,9 +124,6 @@ def _attention(
     if traits.query_key_norm:
         query = graph.rms_norm(query, f"{name}.q_norm", width, offset=1.0)
         key = graph.rms_norm(key, f"{name}.k_norm", width, offset=1.0)
-    window, rotary = config.layers[layer].window, config.layers[layer].rotary
-    if rotary is not None:
-        query, key = graph.rotate(query, rotary), graph.rotate(key, rotary)
     scale = 1.0 / math.sqrt(traits.query_scalar)
-    y = graph.attention(layer, query, key, value, window=window, scale=scale)
+    y = graph.attention(layer, query, key, value, scale=scale)
     return graph.linear(y, f"{name}.o_proj", config.num_attention_heads * width, size, bias=bias)

@@ -5,7 +5,8 @@ import math
 from gatehouse.engines.llm.config import DecoderConfig
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.config_rotary import MAX_CONTEXT_LENGTH
-from gatehouse.engines.llm.layers import DecoderGraph, Node, split
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node, split
 from gatehouse.engines.llm.quiet_openvino import ops
 
 
@@ -14,7 +15,7 @@ def gpt2(config: DecoderConfig, graph: DecoderGraph) -> Node:
         raise ArchitectureUnknown("The model's layers look at an encoder.")
     graph.check_plain_heads()
     # The first checkpoints were saved without the head, hence without its model's name.
-    prefix = "transformer." if graph.has("transformer.wte.weight") else ""
+    prefix = "transformer." if graph.weights.has("transformer.wte.weight") else ""
     size = config.hidden_size
     num_positions = config.fields.integer("max_position_embeddings", MAX_CONTEXT_LENGTH)
     x = ops.add(

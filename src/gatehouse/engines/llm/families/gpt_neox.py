@@ -1,7 +1,8 @@
 """GPT-NeoX (arXiv:2204.06745) and Pythia: attention and MLP look at the same hidden states."""
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.layers import DecoderGraph, Node, integers, split
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node, integers, split
 from gatehouse.engines.llm.quiet_openvino import ops
 
 _EMBEDDING = "gpt_neox.embed_in.weight"
@@ -21,7 +22,7 @@ def gpt_neox(config: DecoderConfig, graph: DecoderGraph) -> Node:
         x = ops.add(attended, _mlp(config, graph, f"{name}.mlp", normed))
     x = graph.layer_norm(graph.wanted_rows(x), "gpt_neox.final_layer_norm", size)
     # transformers 5 calls the head what all others do.
-    head = "lm_head" if graph.has("lm_head.weight") else "embed_out"
+    head = "lm_head" if graph.weights.has("lm_head.weight") else "embed_out"
     return graph.head(x, head, embedding=_EMBEDDING)
 
 
@@ -39,8 +40,5 @@ def _attention(config: DecoderConfig, graph: DecoderGraph, layer: int, x: Node) 
     # Head by head: its query, its key, its value.
     fused = ops.reshape(fused, integers(0, 0, heads, 3 * width), True)
     query, key, value = split(fused, 3, width, width, width)
-    rotary = config.layers[layer].rotary
-    if rotary is not None:
-        query, key = graph.rotate(query, rotary), graph.rotate(key, rotary)
     y = graph.attention(layer, query, key, value)
     return graph.linear(y, f"{name}.dense", size, size, bias=bias)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.layers import DecoderGraph, Node
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node
 from gatehouse.engines.llm.quiet_openvino import ops
 
 _EMBEDDING = "model.embed_tokens.weight"
@@ -89,10 +90,7 @@ def _attention(
     if traits.query_key_norm:
         query = graph.rms_norm(query, f"{name}.q_norm", width)
         key = graph.rms_norm(key, f"{name}.k_norm", width)
-    window, rotary = config.layers[layer].window, config.layers[layer].rotary
-    if rotary is not None:
-        query, key = graph.rotate(query, rotary), graph.rotate(key, rotary)
-    y = graph.attention(layer, query, key, value, window=window)
+    y = graph.attention(layer, query, key, value)
     return graph.linear(
         y, f"{name}.o_proj", config.num_attention_heads * width, size, bias=traits.output_bias
     )

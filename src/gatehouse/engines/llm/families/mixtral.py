@@ -4,7 +4,8 @@ from gatehouse.engines.llm.config import MAX_INTERMEDIATE_SIZE, MAX_LAYERS, Deco
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken
 from gatehouse.engines.llm.experts import Experts, mixture
 from gatehouse.engines.llm.families.llama import Traits, decoder
-from gatehouse.engines.llm.layers import DecoderGraph, Node
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node
 
 # Each is a dozen small operations of the graph: measured, a tenth of a millisecond a step even if
 # no token chose it, and 20 ms of loading.
@@ -19,7 +20,7 @@ def mixtral(config: DecoderConfig, graph: DecoderGraph) -> Node:
     def mlp(_: int, name: str, x: Node) -> Node:
         # What it was published as, and what transformers 5 calls it inside.
         by_itself = f"{name}.block_sparse_moe"
-        mixture_name = by_itself if graph.has(f"{by_itself}.gate.weight") else f"{name}.mlp"
+        mixture_name = by_itself if graph.weights.has(f"{by_itself}.gate.weight") else f"{name}.mlp"
         experts = Experts(
             mixture_name, _MIXTRAL_PARTS, count, chosen, config.intermediate_size, is_normed=True
         )

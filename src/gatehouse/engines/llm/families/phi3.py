@@ -1,7 +1,8 @@
 """Phi-3 (arXiv:2404.14219): Llama with queries, keys and values in one matrix, gate and up too."""
 
 from gatehouse.engines.llm.config import DecoderConfig
-from gatehouse.engines.llm.layers import DecoderGraph, Node, split
+from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.nodes import Node, split
 from gatehouse.engines.llm.quiet_openvino import ops
 
 _EMBEDDING = "model.embed_tokens.weight"
@@ -33,8 +34,5 @@ def _attention(config: DecoderConfig, graph: DecoderGraph, layer: int, x: Node) 
     count = heads + 2 * kv_heads
     fused = graph.heads(graph.linear(x, f"{name}.qkv_proj", size, count * width), count)
     query, key, value = split(fused, 2, heads, kv_heads, kv_heads)
-    window, rotary = config.layers[layer].window, config.layers[layer].rotary
-    if rotary is not None:
-        query, key = graph.rotate(query, rotary), graph.rotate(key, rotary)
-    y = graph.attention(layer, query, key, value, window=window)
+    y = graph.attention(layer, query, key, value)
     return graph.linear(y, f"{name}.o_proj", heads * width, size)

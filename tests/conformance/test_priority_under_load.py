@@ -8,7 +8,7 @@ from hub_server import HubServer, Person
 from served_model import push_model
 from written_model import ANSWER, COUNTED
 
-from gatehouse.engines.pipelines.token_budget import MAX_RUNNING
+from gatehouse.engines.text.cache_bounds import MAX_RUNNING
 
 WAITING_LETTERS = string.ascii_lowercase[:12]
 # So long that several would have to pass before anything that goes behind them.

@@ -16,11 +16,11 @@ TOKEN_BYTES = 2 * 2 * 2 * 16 * 4
 
 
 def test_small_models_hold_a_context_for_each_running_sequence() -> None:
-    assert cache_bytes(LLAMA) == 16 * 128 * TOKEN_BYTES
+    assert cache_bytes(LLAMA) == 32 * 128 * TOKEN_BYTES
     assert cache_bytes({"text_config": LLAMA}) == cache_bytes(LLAMA)
     assert (
         cache_bytes(LLAMA | {"dtype": None, "torch_dtype": "bfloat16"})
-        == 16 * 128 * TOKEN_BYTES / 2
+        == 32 * 128 * TOKEN_BYTES / 2
     )
 
 
@@ -50,4 +50,4 @@ def test_unsound_configurations_count_nothing_and_raise_nothing(config: object) 
 
 def test_gpt2_has_other_names() -> None:
     config = {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128, "dtype": "float32"}
-    assert cache_bytes(config) == 16 * 128 * TOKEN_BYTES * 2
+    assert cache_bytes(config) == 32 * 128 * TOKEN_BYTES * 2

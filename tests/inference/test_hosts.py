@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from gatehouse.engines.base import GenerationRequest, TextPrompt
+from gatehouse.engines.text.cache_bounds import MAX_RUNNING
 from gatehouse.inference.errors import (
     GenerationRefused,
     HostLost,
@@ -33,7 +34,6 @@ from gatehouse.inference.lifecycle.supervisor import SupervisorOptions
 pytestmark = pytest.mark.anyio
 
 LONG = 60
-MAX_RUNNING = 16
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ RepositoryArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As `na
 class OptionsInvalid(Invalid):
     def __init__(self) -> None:
         super().__init__(
-            "`--precision` and `--weights` other than `stored` need the runner `openvino`."
+            "With the runner `transformers`, `--precision` and `--weights` can only be `stored`."
         )
 
 
@@ -86,7 +86,8 @@ def set_options(
         kept = ModelOptions(workspace.database, SystemClock())
         changes = {name: value for name, value in given.items() if value is not None}
         options = msgspec.structs.replace(kept.of(repository), **changes)
-        if options.runner is not RunnerName.OPENVINO and options != EngineOptions(options.runner):
+        is_plain = options == EngineOptions(options.runner)
+        if options.runner is RunnerName.TRANSFORMERS and not is_plain:
             raise OptionsInvalid
         if changes:
             kept.set(repository, options, by=OPERATOR)

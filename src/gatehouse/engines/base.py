@@ -44,6 +44,10 @@ class ModelNotLoadable(GatehouseError):
     """The folder holds no model that this engine can run; the message is for the caller."""
 
 
+class RunnerUnsuited(ModelNotLoadable):
+    """Nothing is wrong with the model, but this engine does not run it. Another one may."""
+
+
 class TextPrompt(msgspec.Struct, frozen=True, tag="text"):
     """Plain text; the tokenizer adds the special tokens it always adds.
 
@@ -136,6 +140,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         max_seconds: Stop, as if by length, once this much time has passed since the first step.
         stop: Texts that end the sequence.
         keep_stop: Whether the text that ended the sequence stays in the answer.
+        with_logprobs: Report the log-probabilities of generated tokens. Otherwise an engine may
+            leave them out, which saves some passes over the vocabulary for each token.
         num_top_tokens: How many of the likeliest tokens to report at each step, and at each token
             of the prompt under `prompt_details`.
         prompt_details: Report the prompt's tokens and their log-probabilities.
@@ -154,6 +160,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     max_seconds: float | None = None
     stop: tuple[str, ...] = ()
     keep_stop: bool = True
+    with_logprobs: bool = True
     num_top_tokens: int = 0
     prompt_details: bool = False
     grammar: Grammar | None = None
@@ -165,7 +172,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 class ScoredToken(msgspec.Struct, frozen=True, array_like=True):
     """A token and its natural-log probability under the model, before any sampling rule.
 
-    `logprob` is None for the first token of a prompt.
+    `logprob` is None for the first token of a prompt, and where it was not asked for.
     """
 
     id: int
@@ -329,7 +336,7 @@ class EmbeddingTraits(msgspec.Struct, frozen=True):
 class RunnerName(StrEnum):
     """What runs a model of text."""
 
-    AUTO = "auto"  # the one that knows every architecture: transformers
+    AUTO = "auto"  # the fastest that can run the model
     OPENVINO = "openvino"
     TRANSFORMERS = "transformers"
 

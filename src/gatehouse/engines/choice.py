@@ -1,9 +1,18 @@
-"""Which engine runs a model of text: `transformers`, unless an administrator wants another."""
+"""Which engine runs a model of text: ours where it has a graph, else `transformers`."""
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
-from gatehouse.engines.base import Engine, EngineOptions, ModelNotLoadable, RunnerName
+from gatehouse.engines.base import (
+    Engine,
+    EngineOptions,
+    ModelNotLoadable,
+    RunnerName,
+    RunnerUnsuited,
+)
+
+_log = logging.getLogger(__name__)
 
 
 class RunnerAbsent(ModelNotLoadable):
@@ -19,11 +28,21 @@ def load_text_generation(folder: Path, options: EngineOptions, num_threads: int)
     Raises:
         ModelNotLoadable: No engine can run it, or not the one that was wanted.
     """
-    if options.runner is RunnerName.OPENVINO:
-        if find_spec("openvino") is None:
+    if options.runner is RunnerName.TRANSFORMERS:
+        return _load_transformers(folder)
+    # What only our engine can do is not left out in silence.
+    is_needed = options != EngineOptions()
+    if find_spec("openvino") is None:
+        if is_needed:
             raise RunnerAbsent
+        return _load_transformers(folder)
+    try:
         return _load_batched(folder, options, num_threads)
-    return _load_transformers(folder)
+    except RunnerUnsuited as unsuited:
+        if is_needed:
+            raise
+        _log.info("transformers runs the model: %s", unsuited.message)
+        return _load_transformers(folder)
 
 
 def _load_batched(folder: Path, options: EngineOptions, num_threads: int) -> Engine:

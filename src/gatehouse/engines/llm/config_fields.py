@@ -3,7 +3,7 @@
 import math
 from typing import Any, TypeGuard
 
-from gatehouse.engines.base import ModelNotLoadable
+from gatehouse.engines.base import ModelNotLoadable, RunnerUnsuited
 
 # The words of GPT-2 and GPT-NeoX for what all others call otherwise.
 _ALIASES = {
@@ -19,7 +19,7 @@ _ALIASES = {
 }
 
 
-class ArchitectureUnknown(ModelNotLoadable):
+class ArchitectureUnknown(RunnerUnsuited):
     """Nothing is wrong with the model, but this engine has no graph for it."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gatehouse.engines.base import ModelNotLoadable
+from gatehouse.engines.base import ModelNotLoadable, RunnerUnsuited
 
 # Beyond these a penalty has no more effect, and float32 overflows.
 LOWEST_PENALTY: Final = 1e-5
@@ -37,7 +37,7 @@ _UNSUPPORTED: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 
-class SamplingRuleUnsupported(ModelNotLoadable):
+class SamplingRuleUnsupported(RunnerUnsuited):
     """The model wants its tokens chosen by a rule that only `transformers` has.
 
     Attributes:

@@ -11,9 +11,9 @@ from gatehouse.engines.llm.generation_defaults import load_generation_defaults
 from gatehouse.engines.llm.openvino_runner import ComputeType, RunnerOptions, load_runner
 from gatehouse.engines.llm.scheduler import SchedulerLimits
 from gatehouse.engines.llm.weights import Checkpoint
+from gatehouse.engines.text.cache_bounds import CACHE_BYTES
 from gatehouse.engines.text.model_folder import checked_config, load_tokenizer
 
-_CACHE_BYTES = 2**30
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # Blocks that are rounded away, and the runner's own.
 _SPARE_TOKENS = 128
@@ -54,11 +54,11 @@ def load_batched_text_generation(
 
 
 def _cache_bytes(config: DecoderConfig, max_sequences: int, number_bytes: int) -> int:
-    """One context at least, `_CACHE_BYTES` if that is more, but not more than can be used."""
+    """One context at least, `CACHE_BYTES` if that is more, but not more than can be used."""
     heads = config.num_key_value_heads * len(config.layers)
     token_bytes = 2 * heads * config.head_dim * number_bytes
     longest = config.context_length
-    num_tokens = min(max(longest, _CACHE_BYTES // token_bytes), max_sequences * longest)
+    num_tokens = min(max(longest, CACHE_BYTES // token_bytes), max_sequences * longest)
     return (num_tokens + _SPARE_TOKENS) * token_bytes
 
 

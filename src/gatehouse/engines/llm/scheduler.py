@@ -14,6 +14,7 @@ from gatehouse.engines.llm.plan import Plan, make_plan
 from gatehouse.engines.llm.prompt_pieces import PieceCutter, PromptPiece
 from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence, SequenceState
 from gatehouse.engines.llm.waiting_queue import WaitingQueue
+from gatehouse.engines.text.cache_bounds import MAX_RUNNING
 
 _NOBODY: frozenset[ScheduledSequence] = frozenset()
 
@@ -39,7 +40,7 @@ class SchedulerLimits:
         patience: For how many steps others may be served before the eldest prompt.
     """
 
-    max_sequences: int = 32
+    max_sequences: int = MAX_RUNNING
     max_tokens_per_step: int = 512
     max_scored_per_step: int = 128
     patience: int = 16

@@ -42,8 +42,9 @@ from gatehouse.engines.pipelines.loading import (
     load_causal_lm,
     num_logits,
 )
-from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING, TokenBudget
+from gatehouse.engines.pipelines.token_budget import TokenBudget
 from gatehouse.engines.pipelines.waiting_queue import WaitingQueue
+from gatehouse.engines.text.cache_bounds import CACHE_BYTES, MAX_RUNNING
 from gatehouse.engines.text.chat_traits import chat_traits
 from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
 from gatehouse.engines.text.requests import RequestReader

@@ -1,10 +1,4 @@
-"""Counts the tokens that running sequences may hold in the key-value cache.
-
-Imports no torch: the hub estimates by the same bounds what a model will take.
-"""
-
-MAX_RUNNING = 16
-CACHE_BYTES = 1024**3
+"""Counts the tokens that running sequences may hold in the key-value cache."""
 
 
 class TokenBudget:

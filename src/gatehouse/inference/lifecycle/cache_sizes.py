@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gatehouse.engines.pipelines.token_budget import CACHE_BYTES, MAX_RUNNING
+from gatehouse.engines.text.cache_bounds import CACHE_BYTES, MAX_RUNNING
 
 _DTYPE_BYTES = {"float32": 4, "float64": 8, "float8_e4m3fn": 1}
 _DEFAULT_DTYPE_BYTES = 2

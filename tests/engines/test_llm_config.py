@@ -76,6 +76,7 @@ def test_kinds_of_layers_have_ropes_of_their_own() -> None:
     config = parse_config(
         _LLAMA
         | {
+            "model_type": "gemma3_text",
             "sliding_window": 32,
             "layer_types": ["sliding_attention", "full_attention"] * 2,
             "rope_parameters": {
@@ -113,6 +114,9 @@ def test_a_rope_of_part_of_a_head_is_read() -> None:
         ("gemma3_text", {"num_hidden_layers": 7, "sliding_window": 64}),
         ("phi3", {"pad_token_id": 0}),
         ("mixtral", {"sliding_window": 32}),
+        ("qwen2_moe", {}),
+        ("qwen2_moe", {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 3}),
+        ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 32}),
     ],
 )
 @pytest.mark.parametrize("is_old", [False, True])
@@ -129,6 +133,12 @@ def test_windows_are_those_of_transformers(
     if is_old:
         entries.pop("layer_types", None)
     assert [layer.window for layer in parse_config(entries).layers] == expected
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma", "gpt2", "gpt_neox"])
+def test_a_window_is_not_heeded_where_transformers_does_not(model_type: str) -> None:
+    config = parse_config(_LLAMA | {"model_type": model_type, "sliding_window": 8})
+    assert [layer.window for layer in config.layers] == [None] * 4
 
 
 def test_layers_without_a_rope_are_those_of_transformers() -> None:

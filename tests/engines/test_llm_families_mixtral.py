@@ -20,7 +20,17 @@ _QWEN3: dict[str, Any] = {
     "num_hidden_layers": 3,
     "mlp_only_layers": [1],
 }
-_KINDS = [("mixtral", _MIXTRAL), ("qwen3_moe", _QWEN3)]
+_QWEN2: dict[str, Any] = {
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "decoder_sparse_step": 2,
+    "use_sliding_window": True,
+    "sliding_window": 40,
+}
+_KINDS = [("mixtral", _MIXTRAL), ("qwen2_moe", _QWEN2), ("qwen3_moe", _QWEN3)]
 
 
 @pytest.mark.parametrize(("model_type", "changes"), _KINDS)

@@ -30,7 +30,9 @@ _TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "smollm3"
 
 # Windows that a configuration means if it names none; of what transformers would assume.
 _DEFAULT_WINDOWS = {"mistral": 4096, "gemma2": 4096, "gemma3_text": 4096}
-_USE_SLIDING_WINDOW = frozenset({"qwen2", "qwen3", "qwen3_moe", "smollm3"})
+_USE_SLIDING_WINDOW = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3"})
+# Whose attention sees everything, whatever is written.
+_NO_WINDOWS = frozenset({"llama", "gemma", "gpt2", "gpt_neox"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,9 @@ def _sliding_layers(
         case "qwen2" | "qwen3":
             first = fields.integer("max_window_layers", MAX_LAYERS * 8, default=28, low=0)
             return [layer >= first for layer in range(count)]
+        case "qwen2_moe":
+            end = fields.integer("max_window_layers", MAX_LAYERS * 8, default=28, low=0)
+            return [layer % 2 == 0 and layer < end for layer in range(count)]
         case "smollm3":
             return [not is_turned for is_turned in turned]
         case "gemma2":
@@ -202,6 +207,8 @@ def _sliding_layers(
 
 
 def _window(fields: ConfigFields, model_type: str) -> int | None:
+    if model_type in _NO_WINDOWS:
+        return None
     if model_type in _USE_SLIDING_WINDOW and not fields.flag("use_sliding_window", default=False):
         return None
     if fields.is_null("sliding_window"):

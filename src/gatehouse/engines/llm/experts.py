@@ -30,6 +30,7 @@ class Experts:
         num_chosen: How many each token is given to.
         inner_size: Of an expert's MLP.
         is_normed: Whether the weights of those chosen sum to one.
+        shared_size: Of the MLP of an expert that is given every token; 0: there is none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Experts:
     num_chosen: int
     inner_size: int
     is_normed: bool
+    shared_size: int = 0
 
 
 def mixture(graph: DecoderGraph, experts: Experts, x: Node) -> Node:
@@ -52,6 +54,8 @@ def mixture(graph: DecoderGraph, experts: Experts, x: Node) -> Node:
     total = ops.multiply(tokens, floats(0.0))
     for expert in range(experts.num_experts):
         total = _add_expert(graph, experts, expert, tokens, shares, total)
+    if experts.shared_size:
+        total = ops.add(total, _shared_expert(graph, experts, tokens))
     return ops.reshape(total, integers(-1, 1, size), False)
 
 
@@ -88,6 +92,17 @@ def _add_expert(
     given = ops.slice(given, integers(0), ops.shape_of(own, "i64"), integers(1), integers(0))
     weighed = ops.multiply(given, ops.gather(share, own, axis))
     return ops.scatter_update(total, own, ops.add(ops.gather(total, own, axis), weighed), axis)
+
+
+def _shared_expert(graph: DecoderGraph, experts: Experts, tokens: Node) -> Node:
+    """What the expert for every token gives, each by how much its gate lets through."""
+    size, inner = graph.config.hidden_size, experts.shared_size
+    name = f"{experts.name}.shared_expert"
+    gate, up, down = (f"{name}.{part}" for part in experts.parts)
+    y = graph.gated(graph.linear(tokens, gate, size, inner), graph.linear(tokens, up, size, inner))
+    opening = graph.weights.plain(f"{name}_gate.weight", 1, size)
+    opened = ops.sigmoid(ops.matmul(tokens, opening, False, True))
+    return ops.multiply(opened, graph.linear(y, down, inner, size))
 
 
 def _expert(graph: DecoderGraph, experts: Experts, expert: int, x: Node) -> Node:

@@ -1,9 +1,11 @@
-"""Mixtral (arXiv:2401.04088) and the mixtures of experts of Qwen3 (arXiv:2505.09388)."""
+"""Mixtures of experts: of Mixtral (arXiv:2401.04088), Qwen2 (2407.10671) and Qwen3 (2505.09388)."""
+
+from dataclasses import dataclass
 
 from gatehouse.engines.llm.config import MAX_INTERMEDIATE_SIZE, MAX_LAYERS, DecoderConfig
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken
 from gatehouse.engines.llm.experts import Experts, mixture
-from gatehouse.engines.llm.families.llama import Traits, decoder
+from gatehouse.engines.llm.families.llama import BuildMlp, Traits, decoder
 from gatehouse.engines.llm.layers import DecoderGraph
 from gatehouse.engines.llm.nodes import Node
 
@@ -29,12 +31,40 @@ def mixtral(config: DecoderConfig, graph: DecoderGraph) -> Node:
     return decoder(config, graph, Traits(), mlp)
 
 
+def qwen2_moe(config: DecoderConfig, graph: DecoderGraph) -> Node:
+    """Qwen2 with mixtures, of which one expert is given every token."""
+    bias = config.fields.flag("qkv_bias", default=True)
+    shared = config.fields.integer(
+        "shared_expert_intermediate_size", MAX_INTERMEDIATE_SIZE, default=5632
+    )
+    mlp = _qwen_mlp(config, graph, _Defaults(60, 4, 1408), shared)
+    return decoder(config, graph, Traits(query_key_value_bias=bias), mlp)
+
+
 def qwen3_moe(config: DecoderConfig, graph: DecoderGraph) -> Node:
-    """Qwen3 whose MLPs are mixtures, all of them or every so many."""
+    bias = config.fields.flag("attention_bias", default=False)
+    mlp = _qwen_mlp(config, graph, _Defaults(128, 8, 768))
+    return decoder(config, graph, Traits(bias, bias, query_key_norm=True), mlp)
+
+
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """What a family means if its configuration does not say."""
+
+    num_experts: int
+    num_chosen: int
+    inner_size: int
+
+
+def _qwen_mlp(
+    config: DecoderConfig, graph: DecoderGraph, defaults: _Defaults, shared_size: int = 0
+) -> BuildMlp:
+    """All MLPs are mixtures, or every so many, save those of some layers."""
     fields = config.fields
-    bias = fields.flag("attention_bias", default=False)
-    count, chosen = _num_experts(config, 128, 8)
-    inner = fields.integer("moe_intermediate_size", MAX_INTERMEDIATE_SIZE, default=768)
+    count, chosen = _num_experts(config, defaults.num_experts, defaults.num_chosen)
+    inner = fields.integer(
+        "moe_intermediate_size", MAX_INTERMEDIATE_SIZE, default=defaults.inner_size
+    )
     is_normed = fields.flag("norm_topk_prob", default=False)
     every = fields.integer("decoder_sparse_step", MAX_LAYERS, default=1)
     plain = fields.value("mlp_only_layers") or []
@@ -44,10 +74,10 @@ def qwen3_moe(config: DecoderConfig, graph: DecoderGraph) -> Node:
     def mlp(layer: int, name: str, x: Node) -> Node:
         if layer in plain or (layer + 1) % every:
             return graph.gated_mlp(x, f"{name}.mlp")
-        experts = Experts(f"{name}.mlp", _QWEN_PARTS, count, chosen, inner, is_normed)
+        experts = Experts(f"{name}.mlp", _QWEN_PARTS, count, chosen, inner, is_normed, shared_size)
         return mixture(graph, experts, x)
 
-    return decoder(config, graph, Traits(bias, bias, query_key_norm=True), mlp)
+    return mlp
 
 
 def _num_experts(config: DecoderConfig, default: int, chosen: int) -> tuple[int, int]:

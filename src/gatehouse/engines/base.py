@@ -339,6 +339,7 @@ class RunnerName(StrEnum):
     AUTO = "auto"  # the fastest that can run the model
     OPENVINO = "openvino"
     TRANSFORMERS = "transformers"
+    VLLM = "vllm"  # a program of its own, which an administrator installs
 
 
 class Precision(StrEnum):

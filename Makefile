@@ -8,7 +8,7 @@ OLD_CLIENTS := .venv/clients/hub-0.23/installed .venv/clients/hub-0.36/installed
 # A file's tests share servers and models; the order is the one that tests/conftest.py gives.
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: install install-tests programs demo test fast conform soak bench bench-engine fmt lint types check
+.PHONY: install install-tests programs demo test fast conform soak soak-engine bench bench-engine fmt lint types check
 
 ## Gatehouse in .venv. Running it again costs nothing until its dependencies change.
 install: .venv/installed
@@ -56,6 +56,10 @@ conform: install-tests
 ## Twenty minutes of callers who leave and hosts that are killed; no part of `make test`.
 soak: .venv/installed-tests
 	PYTHONPATH=tests $(BIN)/python tests/soak/soak.py
+
+## Ten thousand requests that are taken back, in the engine itself; minutes, no part of `make test`.
+soak-engine: .venv/installed-tests
+	$(BIN)/python tests/soak/engine_soak.py
 
 ## What the hub adds to an engine, measured here and now; no part of `make test`.
 bench: .venv/installed-tests

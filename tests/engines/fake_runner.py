@@ -41,6 +41,7 @@ class FakeRunner:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.vocabulary_size = vocabulary_size
+        self.adapters = None
         self.num_tokens_run = 0
         random = np.random.default_rng(0)
         self._rows = random.normal(size=(_NUM_ROWS, vocabulary_size)).astype(np.float32)

@@ -130,6 +130,18 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
 
 
+class AdapterFolder(msgspec.Struct, frozen=True):
+    """An adapter of a model (LoRA), ready to be read.
+
+    Attributes:
+        key: Tells adapters apart: the same for the same files of the same repository.
+        folder: Where its files lie.
+    """
+
+    key: str
+    folder: str
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """One sequence to generate.
 
@@ -150,6 +162,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
             scope only: others could tell from the time it takes what was asked before.
         show_special: Pieces hold the names of special tokens too, save those that end the sequence.
         priority: Waiting requests of a lower number go first.
+        adapter: What is added to the model for this sequence; None for the model as it is.
     """
 
     prompt: Prompt
@@ -167,6 +180,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     reuse_scope: str = ""
     show_special: bool = False
     priority: int = 0
+    adapter: AdapterFolder | None = None
 
 
 class ScoredToken(msgspec.Struct, frozen=True, array_like=True):
@@ -358,11 +372,17 @@ class WeightFormat(StrEnum):
 
 
 class EngineOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a model is to be run; what its engine does not know is left to others."""
+    """How a model is to be run; what its engine does not know is left to others.
+
+    Attributes:
+        takes_adapters: Requests may name an `adapter`. A model that takes them is slower, and its
+            answers may differ in the last bits from those of one that does not.
+    """
 
     runner: RunnerName = RunnerName.AUTO
     precision: Precision = Precision.STORED
     weight_format: WeightFormat = WeightFormat.STORED
+    takes_adapters: bool = False
 
 
 class ModelDescription(msgspec.Struct, frozen=True):

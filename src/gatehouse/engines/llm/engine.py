@@ -20,10 +20,12 @@ from gatehouse.engines.base import (
     ModelDescription,
     Prompt,
     RefusalKind,
+    RequestRefused,
     SequenceOutput,
     Start,
     TokenizedPrompt,
 )
+from gatehouse.engines.llm.adapter_holds import AdapterHolds
 from gatehouse.engines.llm.block_manager import BlockManager
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
 from gatehouse.engines.llm.inbox import Inbox
@@ -103,6 +105,7 @@ class BatchedTextGeneration:
             BlockManager(runner.num_blocks, runner.block_size), limits or SchedulerLimits()
         )
         self._inbox = Inbox()
+        self._adapters = AdapterHolds(runner.adapters)
         self._running: dict[int, _Running] = {}
         self._by_scheduled: dict[ScheduledSequence, _Running] = {}
         # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
@@ -127,7 +130,13 @@ class BatchedTextGeneration:
     def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
         if isinstance(request, EmbeddingRequest):
             raise refuse_invalid("the model generates text and gives no embeddings")
-        self._inbox.add(self._reader.read(request_id, request))
+        sequence = self._reader.read(request_id, request)
+        self._adapters.hold(request_id, request.adapter)
+        try:
+            self._inbox.add(sequence)
+        except RequestRefused:
+            self._adapters.release(request_id)
+            raise
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         return self._prompts.tokenize(prompt)
@@ -168,17 +177,23 @@ class BatchedTextGeneration:
         added, cancelled = self._inbox.take()
         for sequence in added:
             self._schedule(sequence)
-        for request_id in cancelled & self._running.keys():
-            self._remove(self._running[request_id])
+        for request_id in cancelled:
+            self._adapters.release(request_id)
+            if request_id in self._running:
+                self._remove(self._running[request_id])
 
     def _schedule(self, sequence: Sequence) -> None:
         request = sequence.request
+        adapter = self._adapters.place(sequence.request_id, request.adapter)
+        if adapter is None:
+            return
         scheduled = ScheduledSequence(
             np.array(sequence.prompt_ids, np.int64),
             sequence.max_new_tokens,
             request.priority,
-            request.reuse_scope.encode(),
+            _salt(request),
             request.prompt_details,
+            adapter,
         )
         sampling = SamplingState(
             request.sampling,
@@ -197,6 +212,7 @@ class BatchedTextGeneration:
 
     def _remove(self, running: _Running) -> None:
         self.scheduler.finish(running.scheduled)
+        self._adapters.release(running.text.request_id)
         del self._running[running.text.request_id]
         del self._by_scheduled[running.scheduled]
 
@@ -273,3 +289,9 @@ class BatchedTextGeneration:
         details = tuple(self._texts.scored(token_id, logprob) for token_id, logprob in pairs)
         top = tuple(self._texts.top(likeliest) for likeliest in scores.tops())
         return Start(len(text.prompt_ids), text.seed, details, waited, top)
+
+
+def _salt(request: GenerationRequest) -> bytes:
+    """Whose prompts may be used again: those of the same scope, run with the same adapter."""
+    adapter = request.adapter.key if request.adapter else ""
+    return f"{request.reuse_scope}\0{adapter}".encode()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gatehouse.engines.llm.adapter_graph import AdapterGraph
 from gatehouse.engines.llm.attention import Attention
 from gatehouse.engines.llm.config import DecoderConfig
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken
@@ -38,15 +39,21 @@ class DecoderGraph:
         config: The decoder's shape.
         inputs: What a batch gives.
         weights: What the model's files hold.
+        adapters: What is beside its linear layers; None if it takes no adapters.
     """
 
     def __init__(
-        self, config: DecoderConfig, checkpoint: Checkpoint, quantize: Quantize | None = None
+        self,
+        config: DecoderConfig,
+        checkpoint: Checkpoint,
+        quantize: Quantize | None = None,
+        adapter_type: Any = None,
     ) -> None:
         self.config = config
         self.inputs = GraphInputs()
         self.weights = GraphWeights(checkpoint, quantize)
         self._attention = Attention(config, self.inputs)
+        self.adapters = AdapterGraph(self.inputs, adapter_type) if adapter_type else None
         self._tables: set[str] = set()
 
     @property
@@ -104,7 +111,8 @@ class DecoderGraph:
     def linear(self, x: Node, name: str, num_in: int, num_out: int, *, bias: bool = False) -> Node:
         """`x W^T`, plus a bias where there is one."""
         y = ops.matmul(x, self.weights.matrix(f"{name}.weight", num_out, num_in), False, True)
-        return ops.add(y, self.weights.plain(f"{name}.bias", num_out)) if bias else y
+        y = ops.add(y, self.weights.plain(f"{name}.bias", num_out)) if bias else y
+        return self._adapted(x, y, name, num_in, num_out)
 
     def conv1d(self, x: Node, name: str, num_in: int, num_out: int) -> Node:
         """`x W + b`: a linear layer whose weights are stored as (in, out), as GPT-2 does."""
@@ -114,7 +122,11 @@ class DecoderGraph:
             y = ops.matmul(x, matrix, False, True)
         else:
             y = ops.matmul(x, weights.plain(weight, num_in, num_out), False, False)
-        return ops.add(y, weights.plain(f"{name}.bias", num_out))
+        y = ops.add(y, weights.plain(f"{name}.bias", num_out))
+        return self._adapted(x, y, name, num_in, num_out)
+
+    def _adapted(self, x: Node, y: Node, name: str, num_in: int, num_out: int) -> Node:
+        return self.adapters.adapted(x, y, name, num_in, num_out) if self.adapters else y
 
     def rms_norm(self, x: Node, name: str, size: int, *, offset: float = 0.0) -> Node:
         """Root mean square norm (arXiv:1910.07467); `offset` is added to the weight."""

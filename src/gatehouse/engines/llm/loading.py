@@ -14,6 +14,8 @@ from gatehouse.engines.llm.weights import Checkpoint
 from gatehouse.engines.text.cache_bounds import CACHE_BYTES
 from gatehouse.engines.text.model_folder import checked_config, load_tokenizer
 
+# Of all adapters at hand together: eight of a rank of 32.
+ADAPTER_RANK = 256
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # Blocks that are rounded away, and the runner's own.
 _SPARE_TOKENS = 128
@@ -40,7 +42,13 @@ def load_batched_text_generation(
     cache_bytes = _cache_bytes(config, limits.max_sequences, 4 if is_exact else 2)
     runner = load_runner(
         folder,
-        RunnerOptions(compute_type, num_threads, cache_bytes, weight_format=options.weight_format),
+        RunnerOptions(
+            compute_type,
+            num_threads,
+            cache_bytes,
+            weight_format=options.weight_format,
+            adapter_rank=ADAPTER_RANK if options.takes_adapters else 0,
+        ),
     )
     tokenizer = load_tokenizer(folder)
     facts = ModelFacts(

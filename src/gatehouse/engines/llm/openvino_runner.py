@@ -16,6 +16,7 @@ from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
 from gatehouse.engines.llm.quantization import quantizer
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
+from gatehouse.engines.llm.resident_adapters import ResidentAdapters, rows_seen
 from gatehouse.engines.llm.runner import Batch, Logits
 from gatehouse.engines.llm.weights import Checkpoint, WeightsBroken
 
@@ -38,6 +39,7 @@ class RunnerOptions:
         cache_bytes: What the blocks of keys and values may take.
         context_length: The longest sequence, if shorter than the model's own.
         weight_format: What the weights of linear layers are kept in.
+        adapter_rank: Of all adapters at hand together; 0 for a graph that takes none.
     """
 
     compute_type: ComputeType = ComputeType.BFLOAT16
@@ -45,6 +47,7 @@ class RunnerOptions:
     cache_bytes: int = 2**29
     context_length: int | None = None
     weight_format: WeightFormat = WeightFormat.STORED
+    adapter_rank: int = 0
 
 
 class OutOfBlocks(ModelNotLoadable):
@@ -69,6 +72,7 @@ class OpenVinoRunner:
         min_tokens: int,
         borrowed: list[Any],
         num_weight_bytes: int,
+        adapters: ResidentAdapters | None = None,
     ) -> None:
         """Take the memory for the blocks.
 
@@ -79,12 +83,15 @@ class OpenVinoRunner:
             min_tokens: With fewer in a batch, matrix products would take another way.
             borrowed: What must live as long as the graph.
             num_weight_bytes: What the weights take.
+            adapters: Those at hand, for a graph that takes any.
 
         Raises:
             OutOfBlocks: There is no room for a block.
         """
         self.config = config
         self.vocabulary_size = config.vocabulary_size
+        self.adapters = adapters
+        self._num_adapter_rows = 0
         self._min_tokens = min_tokens
         self._num_threads = options.num_threads
         self._num_weight_bytes = num_weight_bytes
@@ -140,8 +147,22 @@ class OpenVinoRunner:
         missing = self._min_tokens - len(batch.rows)
         if missing > 0:
             feed["rows"] = np.append(batch.rows, np.zeros(missing, np.int64))
+        if self.adapters is not None:
+            num_tokens = len(batch.token_ids) + num_padding
+            feed["adapter_rows"] = self._adapter_rows(self.adapters, batch, num_tokens)
         feed["longest"] = np.array(max(int(lengths.max()), num_padding), np.int32)
         return feed
+
+    def _adapter_rows(
+        self, adapters: ResidentAdapters, batch: Batch, num_tokens: int
+    ) -> NDArray[np.bool_]:
+        """Which rows of the adapters' matrices every token sees, once the graph has those."""
+        num_rows = adapters.num_rows
+        if num_rows != self._num_adapter_rows:
+            for name, tensor in adapters.tensors(num_rows).items():
+                self._request.set_input_tensor(self._places[name], tensor)
+            self._num_adapter_rows = num_rows
+        return rows_seen(batch, num_tokens, num_rows)
 
     def _num_padding(self, batch: Batch) -> int:
         """How many tokens the runner adds, so that each of the others goes its usual way.
@@ -187,7 +208,9 @@ class OpenVinoRunner:
 
     def memory_bytes(self) -> int:
         """See `ModelRunner`."""
-        return self._num_weight_bytes + (self.num_blocks + 1) * self._num_block_bytes
+        adapter_bytes = self.adapters.memory_bytes() if self.adapters else 0
+        block_bytes = (self.num_blocks + 1) * self._num_block_bytes
+        return self._num_weight_bytes + block_bytes + adapter_bytes
 
     def close(self) -> None:
         """See `ModelRunner`. Nothing may be called afterwards."""
@@ -224,11 +247,12 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         raise ArchitectureUnknown("This engine has no graph for the model's architecture.")
     checkpoint = Checkpoint(folder)
     quantize = quantizer(options.weight_format)
-    graph = DecoderGraph(config, checkpoint, quantize)
-    logits = build(config, graph)
-    graph.check_tables()
     core = openvino.Core()
     compute_type = _available(core, options.compute_type)
+    adapter_type = getattr(openvino.Type, compute_type.value) if options.adapter_rank else None
+    graph = DecoderGraph(config, checkpoint, quantize, adapter_type)
+    logits = build(config, graph)
+    graph.check_tables()
     model = openvino.Model([ops.result(logits)], graph.parameters, "decoder")
     runner = OpenVinoRunner(
         config,
@@ -238,11 +262,21 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         min_tokens=5 if quantize else 2 if compute_type is ComputeType.FLOAT32 else 1,
         borrowed=graph.borrowed,
         num_weight_bytes=graph.num_weight_bytes,
+        adapters=_adapters(graph, compute_type, options.adapter_rank),
     )
     runner.warm_up()
     # The graph has the matrices in a form of its own now.
     checkpoint.let_go()
     return runner
+
+
+def _adapters(
+    graph: DecoderGraph, compute_type: ComputeType, rank: int
+) -> ResidentAdapters | None:
+    if graph.adapters is None:
+        return None
+    is_bfloat16 = compute_type is ComputeType.BFLOAT16
+    return ResidentAdapters(graph.adapters.layers, rank, is_bfloat16=is_bfloat16)
 
 
 def _available(core: Any, compute_type: ComputeType) -> ComputeType:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatehouse.engines.llm.prompt_pieces import PromptPiece
-from gatehouse.engines.llm.runner import Batch
+from gatehouse.engines.llm.runner import NO_ADAPTER, Batch
 from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence
 
 
@@ -68,6 +68,7 @@ def make_plan(decodes: list[ScheduledSequence], pieces: list[PromptPiece], block
         block_ids=np.concatenate(tables),
         block_begins=_begins(nums_blocks),
         rows=np.concatenate([np.array(rows, np.int64), *scored_rows]),
+        adapters=_adapters(sequences),
     )
     return Plan(batch, sampled, scored, decodes, pieces)
 
@@ -120,6 +121,12 @@ def _token_ids(decodes: list[ScheduledSequence], pieces: list[PromptPiece]) -> N
 def _positions(decoded: list[int], pieces: list[PromptPiece]) -> NDArray[np.int64]:
     prompts = [np.arange(piece.start, piece.stop) for piece in pieces]
     return np.concatenate([np.array(decoded, np.int64), *prompts])
+
+
+def _adapters(sequences: list[ScheduledSequence]) -> NDArray[np.int32] | None:
+    if all(sequence.adapter is NO_ADAPTER for sequence in sequences):
+        return None
+    return np.array([sequence.adapter for sequence in sequences], np.int32)
 
 
 def _begins(lengths: Sequence[int]) -> NDArray[np.int32]:

@@ -4,10 +4,21 @@ Knows nothing of requests, text or sampling; whoever schedules knows nothing of 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class AdapterPlace(NamedTuple):
+    """Where in the runner's memory a sequence's adapter is: its first row, and the end."""
+
+    begin: int
+    end: int
+
+
+NO_ADAPTER = AdapterPlace(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,8 @@ class Batch:
         block_ids: The blocks of all sequences, in order; of shape (num_blocks).
         block_begins: Where each sequence begins in `block_ids`, and the end; (num_sequences + 1).
         rows: The tokens after which logits are wanted, as places in `token_ids`; (num_rows).
+        adapters: The `AdapterPlace` of each sequence; of shape (num_sequences, 2). None if none
+            has an adapter.
     """
 
     token_ids: NDArray[np.int64]
@@ -36,6 +49,7 @@ class Batch:
     block_ids: NDArray[np.int32]
     block_begins: NDArray[np.int32]
     rows: NDArray[np.int64]
+    adapters: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,21 @@ class Logits:
     log_sums: NDArray[np.float32]
 
 
+class AdapterStore(Protocol):
+    """Adapters in a runner's memory. Used by any thread."""
+
+    def hold(self, key: str, folder: Path) -> AdapterPlace:
+        """The place of an adapter, which stays there until `release`; read if it is not there.
+
+        Raises:
+            AdapterInvalid: It cannot be run with this model.
+            RequestRefused: There is no room for it now.
+        """
+        ...
+
+    def release(self, key: str) -> None: ...
+
+
 class ModelRunner(Protocol):
     """One network in memory with its blocks of keys and values. Used by one thread.
 
@@ -61,11 +90,15 @@ class ModelRunner(Protocol):
         block_size: Tokens that a block holds.
         num_blocks: Blocks are numbered from 0 to this, exclusive.
         vocabulary_size: Logits of a row.
+        adapters: None if it takes none.
     """
 
     block_size: int
     num_blocks: int
     vocabulary_size: int
+
+    @property
+    def adapters(self) -> AdapterStore | None: ...
 
     def run(self, batch: Batch) -> Logits:
         """Run a batch; its keys and values are in its blocks afterwards.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatehouse.engines.llm.blocks import PromptBlock
+from gatehouse.engines.llm.runner import NO_ADAPTER, AdapterPlace
 
 
 def _no_blocks() -> NDArray[np.int32]:
@@ -33,6 +34,7 @@ class ScheduledSequence:
         priority: A lower number goes first.
         salt: Prompts are found again only by sequences of the same salt.
         wants_prompt_logits: Every prompt token is run for its logits, cached or not.
+        adapter: Where the runner has its adapter.
         state: See `SequenceState`.
         generated_ids: What was appended so far.
         num_tokens: Of the prompt and those appended.
@@ -49,6 +51,7 @@ class ScheduledSequence:
     priority: int = 0
     salt: bytes = b""
     wants_prompt_logits: bool = False
+    adapter: AdapterPlace = NO_ADAPTER
     state: SequenceState = field(default=SequenceState.WAITING, init=False)
     generated_ids: list[int] = field(default_factory=list, init=False)
     num_prompt_tokens: int = field(init=False)

@@ -107,6 +107,10 @@ class TextGenerationEngine:
     def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
         if isinstance(request, EmbeddingRequest):
             raise refuse_invalid("the model generates text and gives no embeddings")
+        if request.adapter is not None:
+            raise refuse_invalid(
+                "`adapter_id` needs the runner `openvino`, and this model is run by `transformers`"
+            )
         self._waiting.push(self._reader.read(request_id, request))
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:

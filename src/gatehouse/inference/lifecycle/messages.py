@@ -12,7 +12,8 @@ def described(options: EngineOptions) -> str:
     """What is not as it is by itself, for keys: empty for most models."""
     if options == EngineOptions():
         return ""
-    return f":{options.runner}-{options.precision}-{options.weight_format}"
+    adapters = "-adapters" if options.takes_adapters else ""
+    return f":{options.runner}-{options.precision}-{options.weight_format}{adapters}"
 
 
 class ModelSource(msgspec.Struct, frozen=True):

@@ -111,7 +111,7 @@ class GreedyLoop:
         for rows in plan.scored:
             if not rows.sequence.is_running:
                 continue
-            best = logits.best[rows.first_row : rows.first_row + rows.num_rows].tolist()
+            best = logits.best[rows.first_row : rows.first_row + rows.num_rows]
             kept = self.scored.setdefault(rows.sequence, [])
             kept += enumerate(best, start=rows.first_position)
 

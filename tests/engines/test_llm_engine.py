@@ -247,7 +247,7 @@ def test_broken_prompt_scores_fail_one_sequence_only(
 
     def break_scores(batch: Any) -> Any:
         logits = run_batch(batch)
-        logits.log_sums[2:] = math.nan  # rows after those of the two sequences
+        logits.highest[2:] = [math.nan] * len(logits.highest[2:])  # the prompt's own rows
         return logits
 
     monkeypatch.setattr(engine._runner, "run", break_scores)
@@ -316,6 +316,8 @@ def test_every_token_has_a_finite_log_probability(engine: BatchedTextGeneration)
             assert generated.token.logprob is not None
             assert math.isfinite(generated.token.logprob)
             assert generated.token.logprob <= 0
+    (without,) = run(engine, [ask("the cat", 10, with_logprobs=False)])
+    assert {generated.token.logprob for generated in without.tokens} == {None}
     prompt = TextPrompt("the cat", truncate=2)
     (short,) = run(engine, [GenerationRequest(prompt, max_new_tokens=1)])
     assert short.start is not None

@@ -32,9 +32,7 @@ EOS = 2
 
 def logits_of(values: NDArray[Any]) -> Logits:
     """As a runner gives them."""
-    values = values.astype(np.float32)
-    log_sums = torch.logsumexp(torch.from_numpy(values), dim=-1).numpy()
-    return Logits(values, values.argmax(axis=-1), log_sums)
+    return Logits.of(values.astype(np.float32))
 
 
 def random_logits(seed: int, num_rows: int = 1, size: int = SIZE) -> Logits:
@@ -65,33 +63,18 @@ class Allowing(Constraint):
 
 
 class Untouchable:
-    """A batch whose rows may be read at single places only."""
+    """The logits of a batch of which nothing may be read."""
 
-    def __init__(self, values: NDArray[np.float32]) -> None:
-        self._values = values
-
-    def __getitem__(self, row: int) -> Any:
-        return Single(self._values[row])
+    def __getitem__(self, row: int) -> None:
+        return None
 
 
-class Single:
-    def __init__(self, row: Row) -> None:
-        self._row = row
-
-    def __len__(self) -> int:
-        return len(self._row)
-
-    def __getitem__(self, place: int) -> np.float32:
-        assert isinstance(place, int)
-        value: np.float32 = self._row[place]
-        return value
-
-
-def test_greedy_without_rules_reads_one_logit() -> None:
+def test_greedy_without_rules_reads_no_logits() -> None:
     logits = random_logits(0, 3)
-    untouchable: Any = Untouchable(logits.values)
-    choice = choose(Logits(untouchable, logits.best, logits.log_sums), 1, state_of())
-    assert choice.token_id == int(logits.values[1].argmax())
+    untouchable: Any = Untouchable()
+    once = Logits(untouchable, logits.best, logits.highest)
+    choice = choose(once, 1, state_of(), with_logprob=False)
+    assert choice == Choice(int(logits.values[1].argmax()), None)
 
 
 def test_greedy_takes_the_first_of_equals_with_rules_too() -> None:

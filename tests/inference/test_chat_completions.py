@@ -128,6 +128,8 @@ async def test_logprobs_come_with_their_tokens_bytes_and_rivals() -> None:
     chunks = await chunks_of(model, logprobs=True, top_logprobs=2)
     parts = [chunk["choices"][0]["logprobs"] for chunk in chunks if chunk["choices"]]
     assert [item for part in parts if part for item in part["content"]] == [first, second]
+    await answer(model)
+    assert [request.with_logprobs for request in model.requests] == [True, True, False]
     assert model.requests[0].num_top_tokens == 2
 
 

@@ -44,6 +44,22 @@ def test_too_many_prompts_are_refused_in_tgis_words() -> None:
         parse(prompt=["a"] * 5)
 
 
+@pytest.mark.parametrize(
+    ("fields", "with_logprobs"),
+    [
+        ({}, False),
+        ({"stream": True}, False),
+        ({"logprobs": 0}, True),
+        ({"n": 2}, False),
+        ({"n": 2, "best_of": 3}, True),
+    ],
+)
+def test_log_probabilities_are_asked_for_where_they_are_shown_or_compared(
+    fields: dict[str, Any], *, with_logprobs: bool
+) -> None:
+    assert parse(**fields).request.with_logprobs is with_logprobs
+
+
 def test_defaults_are_those_of_openai() -> None:
     job = parse()
     assert job.request.sampling.do_sample

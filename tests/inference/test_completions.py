@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from scripted_models import ScriptedModel, make_target
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gatehouse.engines.base import GeneratedToken, ScoredToken, Start
+from gatehouse.engines.base import (
+    EngineOptions,
+    GeneratedToken,
+    Precision,
+    ScoredToken,
+    Start,
+)
 from gatehouse.inference.completions.answers import Completions
 from gatehouse.inference.completions.jobs import parse_completion
 from gatehouse.inference.completions.logprobs import LegacyLogprobs
@@ -30,7 +37,8 @@ async def completions(supervisor_path: Path) -> AsyncIterator[Completions]:
 
 @pytest.fixture
 def target(tiny_llama: Path) -> Target:
-    source = ModelSource("1:aa", "someone/tiny", str(tiny_llama), 10**6)
+    exact = EngineOptions(precision=Precision.EXACT)
+    source = ModelSource("1:aa", "someone/tiny", str(tiny_llama), 10**6, options=exact)
     return Target("someone/tiny", "1:aa", source, Meter(), 60)
 
 
@@ -97,7 +105,7 @@ async def test_prompt_tokens_are_scored_as_the_model_scores_them(
 ) -> None:
     """What evaluation programs do with token ids."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     ids = tokenizer("the cat sat on the mat").input_ids
     with torch.inference_mode():
         logits = model(torch.tensor([ids])).logits[0].float()
@@ -110,7 +118,7 @@ async def test_prompt_tokens_are_scored_as_the_model_scores_them(
     assert logprobs["top_logprobs"][0] is None
     for place, token_id in enumerate(ids[1:], start=1):
         score = float(expected[place - 1, token_id])
-        assert logprobs["token_logprobs"][place] == pytest.approx(score, abs=0.05)
+        assert logprobs["token_logprobs"][place] == pytest.approx(score, abs=1e-3)
         best = float(expected[place - 1].max())
         assert max(logprobs["top_logprobs"][place].values()) == pytest.approx(best, abs=0.05)
     text = choice["text"]
@@ -157,6 +165,14 @@ async def test_chunks_may_carry_the_keys_of_text_generation(
     assert [chunk["generated_text"] for chunk in chunks] == [None, None, text]
     assert chunks[-1]["details"]["generated_tokens"] == 3
     assert all(chunk["choices"][0]["text"] == chunk["token"]["text"] for chunk in chunks)
+
+
+async def test_log_probabilities_are_asked_for_where_chunks_tell_them() -> None:
+    model = ScriptedModel()
+    completions = Completions(model.generation)
+    for with_tgi_keys in (True, False):
+        await stream(completions, make_target(), with_tgi_keys=with_tgi_keys)
+    assert [request.with_logprobs for request in model.requests] == [True, False]
 
 
 async def test_suffix_needs_a_model_for_it(completions: Completions, target: Target) -> None:

@@ -55,6 +55,23 @@ def test_sampling_is_asked_for_or_implied(parameters: dict[str, Any], *, do_samp
     assert parse(parameters).request.sampling.do_sample is do_sample
 
 
+@pytest.mark.parametrize(
+    ("parameters", "is_stream", "with_logprobs"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"details": True}, False, True),
+        ({"decoder_input_details": True}, False, True),
+        ({"best_of": 2, "do_sample": True}, False, True),
+        ({"num_return_sequences": 2, "do_sample": True}, False, False),
+    ],
+)
+def test_log_probabilities_are_asked_for_where_they_are_shown_or_compared(
+    parameters: dict[str, Any], *, is_stream: bool, with_logprobs: bool
+) -> None:
+    assert parse(parameters, is_stream=is_stream).request.with_logprobs is with_logprobs
+
+
 def test_null_is_absent_and_unknown_keys_are_ignored() -> None:
     names = ("best_of", "details", "max_new_tokens", "seed", "stop", "truncate", "watermark")
     nothing = dict.fromkeys(names)

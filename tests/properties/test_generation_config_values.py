@@ -1,7 +1,6 @@
 """Whatever a `generation_config.json` holds, it is read or refused in one sentence."""
 
 import json
-import math
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,8 +61,7 @@ def test_what_is_read_can_be_sampled_with(own: dict[str, Any], do_sample: bool) 
     if defaults is None:
         return
     row = np.linspace(-4, 4, SIZE, dtype=np.float32)
-    log_sum = math.log(np.exp(row.astype(np.float64)).sum())
-    logits = Logits(row[None], np.array([SIZE - 1]), np.array([log_sum], dtype=np.float32))
+    logits = Logits.of(row[None])
     state = SamplingState(SamplingParams(), defaults, [1, 2], 3 if do_sample else None, 3)
     for _ in range(3):
         try:

@@ -107,6 +107,7 @@ def parse_text_generation(
     fields.boolean("watermark")  # accepted, and without effect
     if fields.raw("adapter_id") is not None:
         raise ValidationFailed("`adapter_id` names no adapter of this model")
+    with_details = fields.boolean("details") or prompt_details
     request = GenerationRequest(
         prompt=TextPrompt(prompts[0], fields.integer("truncate")),
         sampling=sampling,
@@ -115,6 +116,8 @@ def parse_text_generation(
         max_total_tokens=fields.integer("max_length", 1),
         max_seconds=_max_seconds(fields),
         stop=stop,
+        # Every event of a stream tells them.
+        with_logprobs=is_stream or with_details or best_of > 1,
         num_top_tokens=num_top_tokens,
         prompt_details=prompt_details,
         grammar=read_grammar(fields.raw("grammar")),
@@ -131,7 +134,7 @@ def parse_text_generation(
         num_sequences=_num_sequences(fields, is_stream=is_stream),
         best_of=best_of,
         return_full_text=fields.boolean("return_full_text", default=defaults.return_full_text),
-        with_details=fields.boolean("details") or prompt_details,
+        with_details=with_details,
     )
 
 

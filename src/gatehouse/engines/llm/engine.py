@@ -266,7 +266,12 @@ class BatchedTextGeneration:
                 self._remove(running)
                 return SequenceOutput(request_id, (), start, Finish(FinishReason.LENGTH, 0))
             choice = choose(
-                logits, row, running.sampling, text.request.num_top_tokens, text.constraint
+                logits,
+                row,
+                running.sampling,
+                text.request.num_top_tokens,
+                text.constraint,
+                with_logprob=text.request.with_logprobs,
             )
         except ArithmeticError as error:
             return self._fail(running, error)

@@ -126,7 +126,7 @@ class OpenVinoRunner:
             )
         self._request.infer()
         values = self._request.get_output_tensor(0).data
-        return _scored(values.reshape(-1, self.vocabulary_size)[:num_rows])
+        return Logits.of(values.reshape(-1, self.vocabulary_size)[:num_rows])
 
     def _feed(self, batch: Batch) -> dict[str, NDArray[Any]]:
         lengths = batch.num_past + np.diff(batch.begins)
@@ -217,23 +217,6 @@ class OpenVinoRunner:
         del self._request, self._borrowed
 
 
-def _scored(values: NDArray[np.float32]) -> Logits:
-    """With the best token and the sum of each row.
-
-    In numpy, a row at a time, so that it stays in the cache: OpenVINO takes twice as long for it.
-    """
-    best = values.argmax(-1)
-    log_sums = np.empty(len(values), np.float32)
-    shifted = np.empty(values.shape[-1], np.float32)
-    # What is no number, or infinite, leaves a sum that is no number: for whoever samples to see.
-    with np.errstate(invalid="ignore"):
-        for place, (row, token) in enumerate(zip(values, best, strict=True)):
-            highest = row[token]
-            np.exp(np.subtract(row, highest, out=shifted), out=shifted)
-            log_sums[place] = highest + np.log(shifted.sum())
-    return Logits(values=values, best=best, log_sums=log_sums)
-
-
 def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     """Build the graph of the model in `folder` and make it ready to run.
 
@@ -270,9 +253,7 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     return runner
 
 
-def _adapters(
-    graph: DecoderGraph, compute_type: ComputeType, rank: int
-) -> ResidentAdapters | None:
+def _adapters(graph: DecoderGraph, compute_type: ComputeType, rank: int) -> ResidentAdapters | None:
     if graph.adapters is None:
         return None
     is_bfloat16 = compute_type is ComputeType.BFLOAT16

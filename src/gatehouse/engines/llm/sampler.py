@@ -18,7 +18,7 @@ from gatehouse.engines.grammars.constraint import Constraint
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
 from gatehouse.engines.llm.likeliest import draw, largest_first
 from gatehouse.engines.llm.runner import Logits
-from gatehouse.engines.llm.sampling_rules import sampling_rules
+from gatehouse.engines.llm.sampling_rules import SamplingRule, sampling_rules
 from gatehouse.engines.llm.truncation import Truncation, exponentials, truncation
 
 _LOWEST_LOGPROB: Final = -9999.0
@@ -33,11 +33,12 @@ class Choice:
     """A token, with natural-log probabilities of the model before any rule.
 
     Attributes:
+        logprob: None if it was not asked for.
         top: Ids and log-probabilities of the likeliest tokens, best first; equals by id.
     """
 
     token_id: int
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -95,8 +96,16 @@ class SamplingState:
             ConstraintBroken: The grammar gave up.
         """
         rules = [rule for rule in self._rules if rule.applies(self.num_generated)]
-        if not rules and constraint is None:
-            return best if self._bits is None else self._draw(row, row[best], self._truncation)
+        if not rules and constraint is None and self._bits is None:
+            return best
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not rules and constraint is None:
+                return self._draw(row, row[best], self._truncation)
+            return self._pick_by(rules, row, constraint)
+
+    def _pick_by(
+        self, rules: Sequence[SamplingRule], row: NDArray[np.float32], constraint: Constraint | None
+    ) -> int:
         scores, cut = row, self._truncation
         if rules:
             scores = row.copy()
@@ -131,28 +140,31 @@ def choose(
     state: SamplingState,
     num_top: int = 0,
     constraint: Constraint | None = None,
+    *,
+    with_logprob: bool = True,
 ) -> Choice:
     """Choose the next token of a sequence, and let the state and the grammar learn it.
 
     Args:
-        logits: If a row holds NaN or infinity, its `log_sums` is not finite either.
+        logits: Of a batch.
         row: That after the sequence's last token.
         state: The sequence's own.
         num_top: How many of the likeliest tokens to tell.
         constraint: Ready to answer. It does not learn a token that ends the sequence.
+        with_logprob: Whether to tell that of the token, if none of others are told.
 
     Raises:
         NumbersNotFinite: This sequence cannot go on. Others can.
         ConstraintBroken: As before; the grammar gave up.
     """
-    _check_finite(logits.log_sums[row])
-    values = logits.values[row]
-    with np.errstate(over="ignore", invalid="ignore"):
-        token_id = state.pick(values, int(logits.best[row]), constraint)
+    _check_finite(logits, row)
+    token_id = state.pick(logits.values[row], logits.best[row], constraint)
     state.learn(token_id)
     if constraint is not None and not state.is_end(token_id):
         constraint.accept(token_id)
-    return _scored(values, logits.log_sums[row], token_id, num_top)
+    if num_top or with_logprob:
+        return _scored(logits, row, token_id, num_top)
+    return Choice(token_id, None)
 
 
 def score_prompt(
@@ -171,14 +183,13 @@ def score_prompt(
     """
     scores = []
     for row, token_id in zip(rows, next_ids, strict=True):
-        _check_finite(logits.log_sums[row])
-        scores.append(_scored(logits.values[row], logits.log_sums[row], token_id, num_top))
+        _check_finite(logits, row)
+        scores.append(_scored(logits, row, token_id, num_top))
     return scores
 
 
-def _scored(
-    values: NDArray[np.float32], log_sum: np.float32, token_id: int, num_top: int
-) -> Choice:
+def _scored(logits: Logits, row: int, token_id: int, num_top: int) -> Choice:
+    values, log_sum = logits.values[row], logits.log_sum(row)
     top = largest_first(values, min(num_top, len(values))).tolist() if num_top else []
     # The tokens that a model reads can be more than those that it gives logits for.
     value = values[token_id] if token_id < len(values) else np.float32(-np.inf)
@@ -189,17 +200,13 @@ def _scored(
     )
 
 
-def _logprob(value: np.float32, log_sum: np.float32) -> float:
+def _logprob(value: np.float32, log_sum: float) -> float:
     """JSON has no infinity; and rounding must not make a probability larger than 1."""
-    logprob = float(value) - float(log_sum)
-    if math.isnan(logprob):
-        raise NumbersNotFinite("the model gave numbers that are not finite")
-    return min(max(logprob, _LOWEST_LOGPROB), 0.0)
+    return min(max(float(value) - log_sum, _LOWEST_LOGPROB), 0.0)
 
 
-def _check_finite(log_sum: np.float32) -> None:
-    """One NaN or infinity in a row, or nothing but minus infinity, shows in the row's sum."""
-    if not math.isfinite(log_sum):
+def _check_finite(logits: Logits, row: int) -> None:
+    if not math.isfinite(logits.highest[row]):
         raise NumbersNotFinite("the model gave numbers that are not finite")
 
 

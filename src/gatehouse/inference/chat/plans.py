@@ -99,6 +99,7 @@ def make_plan(job: ChatJob, manner: Manner) -> Plan:
         fit_to_context=job.fit_to_context,
         stop=job.stop,
         keep_stop=False,
+        with_logprobs=job.with_logprobs,
         num_top_tokens=job.num_top_logprobs,
         grammar=None if bound is None else build_grammar(bound, manner.token_ids),
         show_special=job.tool_choice.is_offered or thought is not None,

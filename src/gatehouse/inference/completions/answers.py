@@ -7,6 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from gatehouse.engines.base import (
     Finish,
     FinishReason,
@@ -65,6 +67,10 @@ class Completions:
             )
         ]
         requests = job.requests()
+        if with_tgi_keys:
+            requests = [
+                msgspec.structs.replace(request, with_logprobs=True) for request in requests
+            ]
         streams = [self._generation.outputs(target, request) for request in requests]
         async with aclosing(merged(streams, AT_ONCE)) as outputs:
             async for index, output in outputs:

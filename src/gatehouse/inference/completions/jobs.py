@@ -101,6 +101,8 @@ def parse_completion(
         fit_to_context=wanted is None,
         stop=read_stop(fields),
         keep_stop=False,
+        # The likeliest of several are found by them.
+        with_logprobs=num_logprobs is not None or best_of > num_choices,
         num_top_tokens=num_logprobs or 0,
         # Nothing to generate is a request to score the prompt.
         prompt_details=echo and (num_logprobs is not None or is_tokens or wanted == 0),

@@ -18,6 +18,7 @@ from gatehouse.engines.text.detokenizer import Detokenizer
 from gatehouse.engines.text.prompts import PromptReader, allowed_new_tokens, refuse_invalid
 from gatehouse.engines.text.sequence import Sequence
 from gatehouse.engines.text.stop_strings import StopStrings
+from gatehouse.engines.text.token_texts import TokenDecoder
 
 MAX_PROMPT_DETAILS = 1024
 _GRAMMAR_THREADS = 2
@@ -45,6 +46,8 @@ class RequestReader:
         self._context_length = context_length
         self._num_logits = num_logits
         fallback = tokenizer.eos_token_id
+        self._decode = TokenDecoder(tokenizer, skip_special_tokens=True)
+        self._decode_all = TokenDecoder(tokenizer, skip_special_tokens=False)
         self._end_ids = eos_token_ids or (() if fallback is None else (int(fallback),))
         self._grammars = GrammarCompiler(self._vocabulary)
         self._grammar_threads = ThreadPoolExecutor(_GRAMMAR_THREADS, thread_name_prefix="grammars")
@@ -109,17 +112,3 @@ class RequestReader:
                 )
             if not math.isfinite(bias):
                 raise refuse_invalid("`logit_bias` must hold finite numbers")
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(
-            self._tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
-
-    def _decode_all(self, ids: list[int]) -> str:
-        return str(
-            self._tokenizer.decode(
-                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )

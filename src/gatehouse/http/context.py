@@ -26,6 +26,7 @@ from gatehouse.inference.chat import ChatCompletions
 from gatehouse.inference.completions.answers import Completions
 from gatehouse.inference.embeddings import TextEmbeddings
 from gatehouse.inference.generation import TextGeneration
+from gatehouse.inference.lifecycle.adapter_sources import AdapterSources
 from gatehouse.inference.lifecycle.hosts import ModelHosts
 from gatehouse.inference.lifecycle.model_folders import ModelFolders
 from gatehouse.inference.lifecycle.model_sources import ModelSources
@@ -108,6 +109,7 @@ class Services:
     model_folders: ModelFolders
     metrics: Metrics
     model_sources: ModelSources
+    adapter_sources: AdapterSources
     pinned_models: PinnedModels
     pin_keeper: PinKeeper
 

@@ -64,6 +64,10 @@ class NamedModel:
     repository: Repository
     revision: str = MAIN
 
+    @property
+    def name(self) -> str:
+        return str(self.repository.repo_id)
+
 
 @dataclass(frozen=True)
 class ModelGate(RepoGate):
@@ -85,14 +89,27 @@ class NamedModelGate(RouteGate):
     permission: Permission = Permission.INFERENCE_RUN
 
     async def __call__(self, request: Request, actor: CurrentActor) -> NamedModel:
-        services = services_of(request)
         text = await self.find_name(request)
-        found = _NAME.fullmatch(text)
-        if found is None:
-            raise ModelNotFound(text)
-        repo_id = RepoId(found["namespace"], found["name"])
-        repository = await _passed(services, actor, repo_id, self.permission, text)
-        return NamedModel(repository, found["revision"] or MAIN)
+        return await named_model(services_of(request), actor, text, self.permission)
+
+
+async def named_model(
+    services: Services,
+    actor: Actor,
+    text: str,
+    permission: Permission = Permission.INFERENCE_RUN,
+) -> NamedModel:
+    """The model that `text` names, once the actor passed its gate.
+
+    Raises:
+        GatehouseError: See `Access.require`; what may not be known of is a `ModelNotFound`.
+    """
+    found = _NAME.fullmatch(text)
+    if found is None:
+        raise ModelNotFound(text)
+    repo_id = RepoId(found["namespace"], found["name"])
+    repository = await _passed(services, actor, repo_id, permission, text)
+    return NamedModel(repository, found["revision"] or MAIN)
 
 
 async def name_in_body(request: Request) -> str:

@@ -91,6 +91,8 @@ class Catalogue:
 
 def _has_weights(info: RepoInfo) -> bool:
     return any(
-        file.path.endswith((".safetensors", ".safetensors.index.json")) and "/" not in file.path
+        file.path.endswith((".safetensors", ".safetensors.index.json"))
+        and not file.path.startswith("adapter_")
+        and "/" not in file.path
         for file in info.files
     )

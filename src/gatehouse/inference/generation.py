@@ -15,6 +15,7 @@ import msgspec
 
 from gatehouse.core.errors import GatehouseError
 from gatehouse.engines.base import (
+    AdapterFolder,
     GenerationRequest,
     InfillPrompt,
     ModelDescription,
@@ -52,6 +53,7 @@ class Target:
         meter: Counts everything that is generated for the call.
         may_load: False refuses a model that is not in memory.
         claim: Who is counted for it.
+        adapter: What is added to it; part of its version.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Target:
     wait_seconds: float
     may_load: bool = True
     claim: Claim = NOBODY
+    adapter: AdapterFolder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,9 @@ class TextGeneration:
         async with self.hold(target) as model:
             held_after = meter.hold(model.description.device, submitted)
             _check_fits(request, model.description)
-            scoped = msgspec.structs.replace(request, reuse_scope=target.claim.caller)
+            scoped = msgspec.structs.replace(
+                request, reuse_scope=target.claim.caller, adapter=target.adapter
+            )
             async with aclosing(model.generate(scoped)) as outputs:
                 async for output in outputs:
                     meter.record(output, held_after)

@@ -105,8 +105,7 @@ def parse_text_generation(
     num_top_tokens = _top_n_tokens(fields)
     prompts = _prompts(body)
     fields.boolean("watermark")  # accepted, and without effect
-    if fields.raw("adapter_id") is not None:
-        raise ValidationFailed("`adapter_id` names no adapter of this model")
+    read_adapter_id(fields)
     with_details = fields.boolean("details") or prompt_details
     request = GenerationRequest(
         prompt=TextPrompt(prompts[0], fields.integer("truncate")),
@@ -206,6 +205,18 @@ def _max_new_tokens(fields: Fields, cap: int) -> int | None:
         raise ValidationFailed("`max_new_tokens` must be strictly positive")
     if value is not None and value > cap:
         raise ValidationFailed(f"`max_new_tokens` must be <= {cap} on your plan. Given: {value}")
+    return value
+
+
+def read_adapter_id(fields: Fields) -> str | None:
+    """The repository of the adapter that the model is to be run with.
+
+    Raises:
+        ValidationFailed: It is no name.
+    """
+    value = fields.raw("adapter_id")
+    if value is not None and not (isinstance(value, str) and "/" in value):
+        raise ValidationFailed("`adapter_id` must name a repository, such as `org/name`")
     return value
 
 

@@ -27,6 +27,7 @@ from gatehouse.inference.chat import ChatCompletions
 from gatehouse.inference.completions.answers import Completions
 from gatehouse.inference.embeddings import TextEmbeddings
 from gatehouse.inference.generation import TextGeneration
+from gatehouse.inference.lifecycle.adapter_sources import AdapterSources
 from gatehouse.inference.lifecycle.hosts import ModelHosts
 from gatehouse.inference.lifecycle.model_folders import ModelFolders
 from gatehouse.inference.lifecycle.model_options import ModelOptions
@@ -151,6 +152,7 @@ def build_services(settings: Settings, database: Database, clock: Clock | None =
         model_folders=folders,
         metrics=metrics,
         model_sources=sources,
+        adapter_sources=AdapterSources(files, infos, folders, database.version),
         pinned_models=pins,
         pin_keeper=PinKeeper(
             pins, repositories, sources, hosts, is_needed=settings.supervisor_socket is not None

@@ -4,7 +4,7 @@ The gate has been passed before, as the route's dependency.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,27 +19,35 @@ from gatehouse.api.inference.departures import until_the_client_leaves
 from gatehouse.api.inference.endings import note_end
 from gatehouse.api.inference.patience import find_patience
 from gatehouse.core.errors import GatehouseError
+from gatehouse.engines.base import RunnerName
 from gatehouse.engines.registry import EngineName
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
 from gatehouse.http.client_address import client_address
 from gatehouse.http.context import Services, ServicesDependency
 from gatehouse.http.endings import on_end
-from gatehouse.http.model_gates import MAIN, ModelGate
+from gatehouse.http.model_gates import MAIN, ModelGate, NamedModel, named_model
 from gatehouse.identity.actors import Actor
 from gatehouse.identity.counters import CountersBusy
 from gatehouse.identity.plans import PlanLimits, plan_of
 from gatehouse.inference.cache.response_cache import CacheOutcome
+from gatehouse.inference.errors import ValidationFailed
 from gatehouse.inference.generation import Target
+from gatehouse.inference.json_fields import Fields
+from gatehouse.inference.lifecycle.adapter_sources import AdapterSource
 from gatehouse.inference.lifecycle.messages import Claim, ModelSource
 from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
 from gatehouse.inference.meter import Meter
+from gatehouse.inference.parameters import read_adapter_id
 from gatehouse.inference.plans.admission import Admitted, Caller, billed_organization
 from gatehouse.inference.remote.source import RemoteSource
 from gatehouse.inference.tasks import ENGINE_BY_TASK, TEXT_GENERATION
 from gatehouse.repos.repository import Repository
 
 _call_numbers = itertools.count(1)
+
+# What is chosen for a model by itself, given adapters to run, is the one that runs them.
+RUNS_ADAPTERS = frozenset({RunnerName.AUTO, RunnerName.OPENVINO})
 
 Result = TypeVar("Result")
 Runnable = Annotated[Repository, Depends(ModelGate())]
@@ -57,6 +65,7 @@ class ModelCall:
         cache_outcome: What the response cache did for the call, if it was asked.
         num_new_tokens: How many it may generate; None before it was let in.
         ended_by: What ended it once it was let in; None at its regular end.
+        adapter: What the model is run with, whose gate was passed too.
     """
 
     request: Request
@@ -70,6 +79,7 @@ class ModelCall:
     cache_outcome: CacheOutcome | None = None
     num_new_tokens: int | None = None
     ended_by: BaseException | None = None
+    adapter: NamedModel | None = None
     _source: ModelSource | RemoteSource | None = None
 
     def __post_init__(self) -> None:
@@ -133,6 +143,17 @@ class ModelCall:
         finally:
             admission.end(admitted, self.meter, self.ended_by)
 
+    async def use_adapter(self, values: Mapping[str, Any]) -> None:
+        """Pass the gate of the adapter that the parameters name, if they name one.
+
+        Raises:
+            ValidationFailed: `adapter_id` is no name.
+            GatehouseError: See `named_model`.
+        """
+        name = read_adapter_id(Fields(values))
+        if name is not None:
+            self.adapter = await named_model(self.services, self.actor, name)
+
     async def is_for_vectors(self) -> bool:
         """Whether the model gives vectors; False for one that cannot be run at all."""
         try:
@@ -151,9 +172,13 @@ class ModelCall:
             TooLargeForPlan: The caller's plan does not include models of its size.
         """
         source = await self._found_source()
+        version, adapter = source.version, None
         if _engine_of(source) is not ENGINE_BY_TASK[task]:
             raise TaskNotSupported(task, self.name)
         self.services.admission.require_size(self.caller, self.name, source.weight_bytes)
+        if self.adapter is not None:
+            source, found = await self._with_adapter(source, self.adapter)
+            version, adapter = f"{source.version}:{found.version}", found.folder
         patience = find_patience(
             self.request.headers,
             body.get("options"),
@@ -162,12 +187,13 @@ class ModelCall:
         )
         return Target(
             name=self.name,
-            version=source.version,
+            version=version,
             source=source,
             meter=self.meter,
             wait_seconds=patience.wait_seconds,
             may_load=patience.may_load,
             claim=Claim(self.caller.key, self.limits.num_concurrent, self.number),
+            adapter=adapter,
         )
 
     async def unless_client_leaves(self, run: Callable[[], Awaitable[Result]]) -> Result:
@@ -203,6 +229,22 @@ class ModelCall:
         if self._source is None:
             self._source = await run_sync(self._find_source)
         return self._source
+
+    async def _with_adapter(
+        self, source: ModelSource | RemoteSource, adapter: NamedModel
+    ) -> tuple[ModelSource, AdapterSource]:
+        """The model in a host that takes adapters, and the adapter."""
+        runner = source.options.runner if isinstance(source, ModelSource) else "another server"
+        if not isinstance(source, ModelSource) or runner not in RUNS_ADAPTERS:
+            raise ValidationFailed(
+                f"`adapter_id` needs the runner `{RunnerName.OPENVINO}`; this model is run by "
+                f"{runner}"
+            )
+        sources, named = self.services.adapter_sources, (adapter.repository, adapter.revision)
+        found = sources.remembered(*named)
+        if found is None:
+            found = await run_sync(sources.at, *named)
+        return source.with_adapters(keeps_answers=found.keeps_answers), found
 
     def _find_source(self) -> ModelSource | RemoteSource:
         """Blocking: reads git."""

@@ -46,6 +46,7 @@ async def answer_chat(call: ModelCall, body: dict[str, Any]) -> Response:
             limits.priority,
             tools_exclude_format=not speaks_openai(call.request),
         )
+        await call.use_adapter(body)
         if job.is_stream:
             return _stream(call, body, job)
         return await call.unless_client_leaves(lambda: _run(call, body, job))

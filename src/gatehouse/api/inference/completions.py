@@ -38,6 +38,7 @@ async def answer_completion(call: ModelCall, body: dict[str, Any]) -> Response:
     """The answer to a completion's body, streamed if it says so."""
     limits = call.limits
     job = parse_completion(body, limits.max_new_tokens, limits.priority)
+    await call.use_adapter(body)
     if job.is_stream:
         return _stream(call, body, job)
     return await call.unless_client_leaves(lambda: _run(call, body, job))

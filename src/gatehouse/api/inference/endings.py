@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gatehouse.core.errors import GatehouseError, Limited
 from gatehouse.http.endings import Ending
+from gatehouse.http.model_gates import NamedModel
 from gatehouse.inference.cache.response_cache import CacheOutcome
 from gatehouse.inference.errors import (
     GenerationFailed,
@@ -45,6 +46,9 @@ class EndedCall(Protocol):
     cache_outcome: CacheOutcome | None
     num_new_tokens: int | None
     ended_by: BaseException | None
+
+    @property
+    def adapter(self) -> NamedModel | None: ...
 
     @property
     def name(self) -> str: ...
@@ -87,6 +91,8 @@ def note_end(call: EndedCall, ending: Ending, metrics: Metrics, headers: Mapping
         "cache": "none" if call.cache_outcome is None else call.cache_outcome.value,
         "outcome": failure or "success",
     }
+    if call.adapter is not None:
+        figures["adapter"] = call.adapter.name
     logger.info("inference", **figures)
     record_span("inference", ending.seconds, figures, headers, failure)
 

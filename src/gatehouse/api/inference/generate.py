@@ -104,6 +104,7 @@ async def answer_text(
     job = parse_text_generation(
         body, defaults, limits.max_new_tokens, is_stream=is_stream, priority=limits.priority
     )
+    await call.use_adapter(body.get("parameters") or {})
     if is_stream:
         return _stream(call, body, job)
     return await call.unless_client_leaves(lambda: _run(call, body, job, as_list=as_list))

@@ -49,6 +49,7 @@ async def answer_responses(call: ModelCall, body: dict[str, Any]) -> Response:
     limits = call.limits
     try:
         job = parse_response(body, limits.max_new_tokens, limits.priority)
+        await call.use_adapter(body)
         if job.chat.is_stream:
             return _stream(call, body, job)
         return await call.unless_client_leaves(lambda: _run(call, body, job))

@@ -46,6 +46,24 @@ class ModelSource(msgspec.Struct, frozen=True):
         """The repository's internal id, how it is run, and the commit: tells answers apart."""
         return f"{self.key.partition(':')[0]}{described(self.options)}:{self.commit_oid}"
 
+    def with_adapters(self, *, keeps_answers: bool = True) -> "ModelSource":
+        """The same in a host of its own that takes adapters: the one without stays as it is.
+
+        Args:
+            keeps_answers: What the adapter's owner says about that.
+        """
+        options = msgspec.structs.replace(self.options, takes_adapters=True)
+        key = self.key.removesuffix(described(self.options)) + described(options)
+        # Room for their matrices, of which nobody knows how large they will be.
+        cache_bytes = self.cache_bytes + self.weight_bytes // 4
+        return msgspec.structs.replace(
+            self,
+            key=key,
+            options=options,
+            cache_bytes=cache_bytes,
+            keeps_answers=self.keeps_answers and keeps_answers,
+        )
+
 
 class Claim(msgspec.Struct, frozen=True):
     """On whose behalf a model is held.

@@ -46,6 +46,7 @@ _MODULE_FILES = re.compile(
     r"\d{1,2}_(?:Pooling|Dense|Normalize)/config\.json|\d{1,2}_Dense/model\.safetensors"
 )
 _INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
 _WEIGHTS = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 _PICKLES = re.compile(r".*\.(?:bin|pt|pth|ckpt|pkl|h5|msgpack)")
 _MAX_INDEX_BYTES = 32 * 1024 * 1024
@@ -113,7 +114,6 @@ class ModelFolders:
         Raises:
             ModelNotServable: There are no safetensors weights, or their index is not sound.
         """
-        assert _STORAGE_ID.fullmatch(storage_id)
         files = list(files)
         by_name = {file.path: file for file in files if "/" not in file.path}
         weights = _weights(by_name)
@@ -121,6 +121,17 @@ class ModelFolders:
         wanted += [by_name[_INDEX]] if _INDEX in by_name else []
         wanted += [file for file in files if _MODULE_FILES.fullmatch(file.path)]
         wanted += weights
+        folder, digest = self.put(storage_id, wanted)
+        weight_bytes = sum(file.size for file in weights)
+        return ModelFolder(folder, digest, weight_bytes, cache_bytes(_config(folder)))
+
+    def put(self, storage_id: str, wanted: list[ModelFile]) -> tuple[Path, str]:
+        """A folder with just these files, and its digest; made if it is not there.
+
+        Raises:
+            ModelNotServable: It could not be made.
+        """
+        assert _STORAGE_ID.fullmatch(storage_id)
         digest = _digest(wanted)
         folder = self._root / storage_id / digest
         if not _is_whole(folder):
@@ -128,8 +139,7 @@ class ModelFolders:
                 if not _is_whole(folder):
                     _publish(folder, wanted)
                     _leave_newest(folder.parent)
-        weight_bytes = sum(file.size for file in weights)
-        return ModelFolder(folder, digest, weight_bytes, cache_bytes(_config(folder)))
+        return folder, digest
 
     def remove(self, storage_id: str) -> None:
         """Forget a repository that is gone. Hosts that run it keep what they loaded."""
@@ -148,6 +158,11 @@ def _weights(files: dict[str, ModelFile]) -> list[ModelFile]:
         return [files["model.safetensors"]]
     if _INDEX in files:
         return _sharded_weights(files)
+    if _ADAPTER in files:
+        raise ModelNotServable(
+            "The repository holds an adapter. Ask for its base model, and name this repository as "
+            "`adapter_id`."
+        )
     pickles = sorted(name for name in files if _PICKLES.fullmatch(name))
     if pickles:
         raise ModelNotServable(

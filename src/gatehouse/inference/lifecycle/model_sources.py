@@ -91,7 +91,7 @@ class ModelSources:
             weight_bytes=folder.weight_bytes,
             cache_bytes=folder.cache_bytes,
             engine=ENGINE_BY_TASK[task],
-            keeps_answers=_keeps_answers(info.metadata),
+            keeps_answers=keeps_answers(info.metadata),
             options=key.options,
         )
 
@@ -102,8 +102,8 @@ class ModelSources:
         )
 
 
-def _keeps_answers(metadata: dict[str, Any]) -> bool:
-    """False where the card says `inference: {cache: false}`."""
+def keeps_answers(metadata: dict[str, Any]) -> bool:
+    """Whether answers may be kept: False where the card says `inference: {cache: false}`."""
     inference = metadata.get("inference")
     return not (isinstance(inference, dict) and inference.get("cache") is False)
 

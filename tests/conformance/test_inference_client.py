@@ -1,6 +1,6 @@
 """Text generation on a model of the hub: `InferenceClient` and `curl`, plain, sampled, streamed.
 
-What is generated is compared with `transformers.generate` on the very same folder.
+What is generated is compared with `transformers.generate` on the very same folder, in float32.
 """
 
 import json
@@ -50,6 +50,7 @@ def model_url(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> st
         REPO_ID,
         DEMO_MODEL,
     )
+    server.gatehouse("model", "set", REPO_ID, "--precision", "exact")
     return f"{server.url}/models/{REPO_ID}"
 
 
@@ -58,7 +59,7 @@ def reference() -> dict[str, tuple[list[int], str]]:
     """Greedy continuations by `transformers`: token ids and text, by prompt."""
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
-    model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL)
+    model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL, dtype=torch.float32)
     found = {}
     for prompt in PROMPTS:
         inputs = tokenizer(prompt, return_tensors="pt")

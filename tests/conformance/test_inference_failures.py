@@ -3,6 +3,7 @@
 The engine is another server, so that a test can say when it breaks; or a model that cannot go on.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -128,10 +129,13 @@ def fragile(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def broken(
     server: HubServer, written_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> ServedModel:
-    """A model whose weights are no numbers, so that it cannot choose its first token."""
+    """A model whose numbers grow too large after the token that the prompt is."""
     folder = shutil.copytree(written_folder, tmp_path_factory.mktemp("broken") / "model")
     weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"][:] = float("nan")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    embedding = weights["model.embed_tokens.weight"]
+    own = (embedding[vocabulary["One"]] != 0) & (embedding[0] == 0)
+    weights["lm_head.weight"][0, own] = 3e38
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return push_model(server.person("alice"), "broken", folder)
 

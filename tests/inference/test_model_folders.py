@@ -147,7 +147,7 @@ def test_folder_says_what_its_key_value_cache_may_take(
 ) -> None:
     config = b'{"n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 128}'
     files = [regular("config.json", config), large("model.safetensors", tmp_path / "b")]
-    assert folders.make("r1", files).cache_bytes == 16 * 128 * 2 * 2 * 64 * 2
+    assert folders.make("r1", files).cache_bytes == 32 * 128 * 2 * 2 * 64 * 2
     broken = [regular("config.json", b"{"), large("model.safetensors", tmp_path / "b")]
     assert folders.make("r2", broken).cache_bytes == 0
 

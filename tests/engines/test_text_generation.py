@@ -29,7 +29,7 @@ from gatehouse.engines.base import (
     TokensPrompt,
 )
 from gatehouse.engines.pipelines import waiting_queue
-from gatehouse.engines.pipelines.loading import load_causal_lm
+from gatehouse.engines.pipelines.loading import load_language_model
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine, load_text_generation
 from gatehouse.engines.text.prompts import MAX_CHARACTERS_PER_TOKEN
 
@@ -325,7 +325,7 @@ def test_model_without_template_refuses_chat(gpt2_folder: Path) -> None:
 
 
 def test_broken_numbers_fail_one_sequence_only(llama_folder: Path) -> None:
-    model, tokenizer = load_causal_lm(llama_folder)
+    model, tokenizer = load_language_model(llama_folder)
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer("x").input_ids[-1]] = float("nan")
     engine = TextGenerationEngine(model, tokenizer)

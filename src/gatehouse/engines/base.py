@@ -90,7 +90,23 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag="chat"):
     template_arguments: dict[str, bool] = {}
 
 
-Prompt = TextPrompt | TokensPrompt | InfillPrompt | ChatPrompt
+class TaskPrompt(msgspec.Struct, frozen=True, tag="task"):
+    """Text for a task by name, put to the model as its configuration says the task is put.
+
+    Attributes:
+        task: `summarization`, `translation`, or another name of the model's own.
+        source_language: As the model calls it; None with `target_language`.
+        cut_to_fit: Leave the end of the text off if the model cannot read so much.
+    """
+
+    text: str
+    task: str
+    source_language: str | None = None
+    target_language: str | None = None
+    cut_to_fit: bool = False
+
+
+Prompt = TextPrompt | TokensPrompt | InfillPrompt | ChatPrompt | TaskPrompt
 
 
 class GrammarKind(StrEnum):
@@ -148,7 +164,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         max_new_tokens: Upper bound of generated tokens; 0 with `prompt_details` scores the prompt.
         fit_to_context: Lower `max_new_tokens` to what the prompt leaves instead of refusing.
-        max_total_tokens: Bound of prompt and generated tokens together (the older `max_length`).
+        whole_answer: Lower `max_new_tokens` to what the model's own generation defaults say.
+        max_total_tokens: Bound of prompt and generated tokens together (the older `max_length`); of
+            the decoder's tokens, if the model has an encoder.
         max_seconds: Stop, as if by length, once this much time has passed since the first step.
         stop: Texts that end the sequence.
         keep_stop: Whether the text that ended the sequence stays in the answer.
@@ -169,6 +187,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     sampling: SamplingParams = SamplingParams()
     max_new_tokens: int = 20
     fit_to_context: bool = False
+    whole_answer: bool = False
     max_total_tokens: int | None = None
     max_seconds: float | None = None
     stop: tuple[str, ...] = ()
@@ -390,6 +409,8 @@ class ModelDescription(msgspec.Struct, frozen=True):
 
     Attributes:
         context_length: Prompt and generated tokens together.
+        encoder_length: Of an encoder-decoder model, the tokens of a prompt; what is left of
+            `context_length` is its answer's. None for others.
         dtype: As stored, such as `bfloat16`.
         device: `cpu` or `gpu`.
         chat: None without a chat template.
@@ -408,6 +429,12 @@ class ModelDescription(msgspec.Struct, frozen=True):
     chat: ChatTraits | None = None
     can_infill: bool = False
     embeddings: EmbeddingTraits | None = None
+    encoder_length: int | None = None
+
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens; leaves room for one more where the answer continues the prompt."""
+        return self.context_length - 1 if self.encoder_length is None else self.encoder_length
 
 
 class Engine(Protocol):

@@ -108,6 +108,8 @@ def parse_config(entries: dict[str, Any], context_length: int | None = None) -> 
     fields = ConfigFields(entries)
     if "quantization_config" in fields:
         raise ArchitectureUnknown("The weights are stored quantized.")
+    if fields.flag("is_encoder_decoder", default=False):
+        raise ArchitectureUnknown("The model reads its prompt with an encoder.")
     model_type = fields.text("model_type")
     heads = fields.integer("num_attention_heads", MAX_HEADS)
     kv_heads = fields.integer("num_key_value_heads", MAX_HEADS, default=heads)

@@ -7,6 +7,7 @@ of one: a sequence gives the same tokens alone and in a crowd.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,17 +43,32 @@ class LogitBias:
 
 
 class GrammarMask:
-    """Leaves only the tokens that the grammar allows next."""
+    """Leaves only the tokens that the grammar allows next.
 
-    def __init__(self, constraint: Constraint) -> None:
+    Args:
+        constraint: Follows the sequence.
+        forced_first: The first token is not to be chosen, and is no part of the text.
+    """
+
+    def __init__(self, constraint: Constraint, *, forced_first: bool) -> None:
         self._constraint = constraint
+        self._forced_first = forced_first
 
-    def __call__(self, _input_ids: Any, scores: Any) -> Any:
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if self.passes(input_ids):
+            return scores
         allowed = torch.zeros(scores.shape[-1], dtype=torch.bool)
         mask = torch.frombuffer(self._constraint.allowed(), dtype=torch.uint8)
         num_known = min(len(mask), len(allowed))
         allowed[:num_known] = mask[:num_known] != 0
         return scores.masked_fill(~allowed.to(scores.device), -math.inf)
+
+    def passes(self, input_ids: Any) -> bool:
+        """Whether the next token is none of the grammar's."""
+        return self._forced_first and int(input_ids.shape[1]) == 1
+
+    def accept(self, token_id: int) -> None:
+        self._constraint.accept(token_id)
 
 
 class CountPenalty:
@@ -92,10 +108,11 @@ class DecodingState:
     """A sequence between two steps.
 
     Attributes:
-        input_ids: Prompt and generated tokens, of shape (1, length).
+        input_ids: Prompt and generated tokens, of shape (1, length); of a decoder with an encoder,
+            its start token and generated tokens.
         model_kwargs: What `forward` is called with besides the tokens; holds the key-value cache.
         eos_token_ids: Tokens that end the sequence.
-        constraint: The grammar that the generated text follows.
+        grammar: What the generated text follows.
     """
 
     input_ids: Any
@@ -103,7 +120,7 @@ class DecodingState:
     processors: Any
     generator: Any
     eos_token_ids: frozenset[int]
-    constraint: Constraint | None = None
+    grammar: GrammarMask | None = None
     is_prefilled: bool = False
 
 
@@ -114,10 +131,12 @@ def prepare(
     seed: int | None,
     max_new_tokens: int,
     constraint: Constraint | None = None,
+    rules: Mapping[str, int] | None = None,
 ) -> DecodingState:
     """Let `generate` prepare a sequence, and take it over before its own loop begins.
 
-    A `seed` means sampling; None decodes greedily.
+    An encoder reads the prompt here. A `seed` means sampling; None decodes greedily. `rules` are
+    more arguments of `generate`, weaker than what the caller said.
     """
     captured: list[DecodingState] = []
 
@@ -132,22 +151,30 @@ def prepare(
         eos = [ids for rule in stopping_criteria for ids in _eos_ids(rule)]
         model_kwargs.pop("synced_gpus", None)
         captured.append(
-            DecodingState(input_ids, model_kwargs, logits_processor, None, frozenset(eos))
+            DecodingState(input_ids, model_kwargs, logits_processor, None, frozenset(eos), grammar)
         )
         return input_ids
 
     input_ids = torch.tensor([prompt_ids], device=model.device)
+    # A decoder with an encoder begins with its start token.
+    num_before = 1 if model.config.is_encoder_decoder else len(prompt_ids)
+    arguments = dict(rules or {}) | _overrides(sampling)
+    arguments |= _feasible(model.generation_config, arguments, num_before, max_new_tokens)
+    forced = arguments.get("forced_bos_token_id", model.generation_config.forced_bos_token_id)
+    grammar = None
+    if constraint is not None:
+        is_forced = forced is not None and num_before == 1
+        grammar = GrammarMask(constraint, forced_first=is_forced)
     model.generate(
         input_ids,
         attention_mask=torch.ones_like(input_ids),
         custom_generate=take_over,
         max_new_tokens=max_new_tokens,
         do_sample=seed is not None,
-        logits_processor=_extra_processors(sampling, len(prompt_ids), constraint),
-        **_overrides(sampling),
+        logits_processor=_extra_processors(sampling, num_before, grammar),
+        **arguments,
     )
     state = captured[0]
-    state.constraint = constraint
     if seed is not None:
         state.generator = torch.Generator(device=model.device).manual_seed(seed)
     return state
@@ -182,10 +209,11 @@ def choose_next(model: Any, state: DecodingState, num_top: int) -> Choice:
         if not torch.isfinite(probabilities).all():
             raise NumbersNotFinite("the probabilities are not finite")
         next_id = torch.multinomial(probabilities, num_samples=1, generator=state.generator)[:, 0]
-    state.input_ids = torch.cat([state.input_ids, next_id[:, None]], dim=-1)
     token_id = int(next_id.item())
-    if state.constraint is not None and token_id not in state.eos_token_ids:
-        state.constraint.accept(token_id)
+    grammar = state.grammar
+    if grammar and token_id not in state.eos_token_ids and not grammar.passes(state.input_ids):
+        grammar.accept(token_id)
+    state.input_ids = torch.cat([state.input_ids, next_id[:, None]], dim=-1)
     return Choice(token_id, _finite(logprobs[token_id].item()), _top(logprobs, num_top))
 
 
@@ -195,9 +223,9 @@ def _constrained(state: DecodingState, logits: Any, scores: Any) -> Any:
     The mask was one of the rules already, ahead of top-k and its like. Should a rule have forbidden
     all that the grammar allows (no end yet, but nothing else may come), the grammar has it.
     """
-    if state.constraint is None:
+    mask = state.grammar
+    if mask is None or mask.passes(state.input_ids):
         return scores
-    mask = GrammarMask(state.constraint)
     masked = mask(state.input_ids, scores)
     if (masked > -math.inf).any():
         return masked
@@ -217,7 +245,7 @@ def _forward(model: Any, state: DecodingState) -> Any:
     outputs = model(**inputs, return_dict=True)
     # The one private call: each architecture extends its positions, masks and caches there.
     state.model_kwargs = model._update_model_kwargs_for_generation(  # noqa: SLF001
-        outputs, state.model_kwargs, is_encoder_decoder=False
+        outputs, state.model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
     )
     state.is_prefilled = True
     return outputs.logits[:, -1].to(copy=True, dtype=torch.float32)
@@ -244,8 +272,23 @@ def _overrides(sampling: SamplingParams) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _feasible(
+    defaults: Any, arguments: Mapping[str, Any], num_before: int, max_new_tokens: int
+) -> dict[str, int]:
+    """Least lengths that the most allows; `generate` warns of others, and they mean the same."""
+    found = {}
+    for name, most in (
+        ("min_length", num_before + max_new_tokens),
+        ("min_new_tokens", max_new_tokens),
+    ):
+        least = arguments.get(name, getattr(defaults, name))
+        if least is not None and least > most:
+            found[name] = most
+    return found
+
+
 def _extra_processors(
-    sampling: SamplingParams, num_prompt_tokens: int, constraint: Constraint | None
+    sampling: SamplingParams, num_prompt_tokens: int, grammar: GrammarMask | None
 ) -> Any:
     """Rules of our own: after the penalties of `generate`, before temperature, top-k and top-p."""
     processors = LogitsProcessorList()
@@ -255,8 +298,8 @@ def _extra_processors(
         processors.append(
             CountPenalty(sampling.frequency_penalty, sampling.presence_penalty, num_prompt_tokens)
         )
-    if constraint is not None:
-        processors.append(GrammarMask(constraint))
+    if grammar is not None:
+        processors.append(grammar)
     return processors
 
 

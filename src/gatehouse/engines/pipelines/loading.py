@@ -4,10 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from gatehouse.engines.base import ModelNotLoadable
+from gatehouse.engines.pipelines.encoder_decoder_sizes import check_start_token
 from gatehouse.engines.text.model_folder import (
     checked_config,
     load_tokenizer,
@@ -23,17 +32,24 @@ _COUNT_FROM_PADDING = frozenset(
 )
 
 
-def load_causal_lm(folder: Path) -> tuple[Any, Any]:
-    """The model (in the precision it is stored in) and its tokenizer.
+def load_language_model(folder: Path) -> tuple[Any, Any]:
+    """A model that writes text (in the precision it is stored in) and its tokenizer.
+
+    Causal, or with an encoder for the prompt: `model.config.is_encoder_decoder` tells.
 
     Raises:
         ModelNotLoadable: Missing or damaged files, an architecture that is not known, or missing
             weights.
     """
-    if checked_config(folder).get("is_encoder_decoder"):
-        raise ModelNotLoadable("Encoder-decoder models are not served as text-generation.")
-    model, tokenizer = _load(folder, AutoModelForCausalLM, "auto")
+    config = checked_config(folder)
+    has_encoder = bool(config.get("is_encoder_decoder"))
+    if has_encoder and config.get("model_type") not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelNotLoadable("The encoder of this model does not read text.")
+    kind = AutoModelForSeq2SeqLM if has_encoder else AutoModelForCausalLM
+    model, tokenizer = _load(folder, kind, "auto")
     _check_eos_tokens(model.generation_config.eos_token_id)
+    if has_encoder:
+        check_start_token(model, num_logits(model))
     _set_single_sequence_defaults(model)
     return model.eval(), tokenizer
 
@@ -42,7 +58,7 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
     """A model without its head, in float32, and its tokenizer.
 
     Raises:
-        ModelNotLoadable: As `load_causal_lm`.
+        ModelNotLoadable: As `load_language_model`.
     """
     has_decoder = checked_config(folder).get("is_encoder_decoder")
     kind = AutoModelForTextEncoding if has_decoder else AutoModel
@@ -135,6 +151,17 @@ def _set_single_sequence_defaults(model: Any) -> None:
     defaults = model.generation_config
     defaults.num_beams = 1
     defaults.num_return_sequences = 1
+    # Of beams alone, and `generate` warns of them without.
+    for name in (
+        "early_stopping",
+        "length_penalty",
+        "num_beam_groups",
+        "diversity_penalty",
+        "constraints",
+        "force_words_ids",
+    ):
+        if hasattr(defaults, name):
+            setattr(defaults, name, None)
     for name in ("guidance_scale", "max_time", "stop_strings", "cache_implementation"):
         setattr(defaults, name, None)
     for name in (

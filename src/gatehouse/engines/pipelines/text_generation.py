@@ -1,7 +1,8 @@
-"""Text generation with any causal model of `transformers`: our step loop over its forward pass.
+"""Text generation with any model of `transformers`: our step loop over its forward pass.
 
-Every running sequence has its own key-value cache and gets one token per step, in turn. Knows
-tokens and text; does not know the shapes of any web surface.
+Every running sequence has its own key-value cache and gets one token per step, in turn; where an
+encoder reads the prompt, that is a step of its own. Knows tokens and text; does not know the shapes
+of any web surface.
 """
 
 import gc
@@ -36,17 +37,13 @@ from gatehouse.engines.pipelines.decoding import (
     prepare,
     score_prompt,
 )
-from gatehouse.engines.pipelines.loading import (
-    cache_bytes_per_token,
-    context_length,
-    load_causal_lm,
-    num_logits,
-)
+from gatehouse.engines.pipelines.loading import load_language_model, num_logits
+from gatehouse.engines.pipelines.reading import reading_of
 from gatehouse.engines.pipelines.token_budget import TokenBudget
 from gatehouse.engines.pipelines.waiting_queue import WaitingQueue
 from gatehouse.engines.text.cache_bounds import CACHE_BYTES, MAX_RUNNING
 from gatehouse.engines.text.chat_traits import chat_traits
-from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
+from gatehouse.engines.text.prompts import refuse_invalid
 from gatehouse.engines.text.requests import RequestReader
 from gatehouse.engines.text.sequence import Sequence
 from gatehouse.engines.text.token_texts import TokenTexts
@@ -63,45 +60,48 @@ class TextGenerationEngine:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._context_length = context_length(model, tokenizer)
         self._texts = TokenTexts(tokenizer)
-        self._bytes_per_token = cache_bytes_per_token(model)
+        self._reading = reading_of(model, tokenizer)
         self._weight_bytes = sum(
             tensor.numel() * tensor.itemsize
             for tensor in itertools.chain(model.parameters(), model.buffers())
         )
         self.budget = TokenBudget(
-            max(self._context_length, CACHE_BYTES // max(1, self._bytes_per_token))
+            max(self._reading.context_length, CACHE_BYTES // max(1, self._reading.bytes_per_token))
         )
-        self._prompts = PromptReader(tokenizer, self._context_length)
         self._reader = RequestReader(
             tokenizer,
-            self._prompts,
-            self._context_length,
+            self._reading.prompts,
+            self._reading.context_length,
             num_logits(model),
             self._eos_token_ids(),
+            self._reading.lengths,
         )
         self._waiting = WaitingQueue()
         self._lock = threading.Lock()
         self._cancelled: set[int] = set()
         self._running: dict[int, Sequence] = {}
         self._decoding: dict[int, DecodingState] = {}
+        self._forces_end = model.generation_config.forced_eos_token_id is not None
+        # Of those whose prompt an encoder has read, and that have no token yet.
+        self._encoded: dict[int, Start] = {}
         # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
         tokenizer("")
-        self._chat_traits = chat_traits(tokenizer, self._prompts.chat)
+        self._chat_traits = chat_traits(tokenizer, self._reading.prompts.chat)
 
     def describe(self) -> ModelDescription:
         return ModelDescription(
             engine="transformers",
             architecture=type(self._model).__name__,
-            context_length=self._context_length,
+            context_length=self._reading.context_length,
             has_chat_template=bool(self._tokenizer.chat_template),
             eos_token_ids=self._eos_token_ids(),
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=self._model.device.type,
             num_parameters=self._model.num_parameters(),
             chat=self._chat_traits,
-            can_infill=self._prompts.infilling.is_possible,
+            can_infill=self._reading.can_infill,
+            encoder_length=self._reading.encoder_length,
         )
 
     def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
@@ -114,7 +114,7 @@ class TextGenerationEngine:
         self._waiting.push(self._reader.read(request_id, request))
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        return self._prompts.tokenize(prompt)
+        return self._reading.prompts.tokenize(prompt)
 
     def cancel(self, request_id: int) -> None:
         if not self._waiting.remove(request_id):
@@ -128,10 +128,11 @@ class TextGenerationEngine:
         self._drop_cancelled()
         self._admit_one()
         with torch.inference_mode():
-            return [self._advance(sequence) for sequence in self._ready_sequences()]
+            advanced = [self._advance(sequence) for sequence in self._ready_sequences()]
+        return [output for output in advanced if output is not None]
 
     def memory_bytes(self) -> int:
-        return int(self._weight_bytes + self.budget.num_allocated * self._bytes_per_token)
+        return int(self._weight_bytes + self.budget.num_allocated * self._reading.bytes_per_token)
 
     def unload(self) -> None:
         self._waiting.clear()
@@ -167,6 +168,7 @@ class TextGenerationEngine:
     def _remove(self, sequence: Sequence) -> None:
         del self._running[sequence.request_id]
         self._decoding.pop(sequence.request_id, None)
+        self._encoded.pop(sequence.request_id, None)
         self.budget.deallocate(sequence.num_reserved)
 
     def _ready_sequences(self) -> list[Sequence]:
@@ -177,10 +179,17 @@ class TextGenerationEngine:
             ready = [sequence for sequence in running if sequence.is_ready(_GRAMMAR_WAIT_SECONDS)]
         return ready
 
-    def _advance(self, sequence: Sequence) -> SequenceOutput:
+    def _advance(self, sequence: Sequence) -> SequenceOutput | None:
+        """The sequence's next token; None where its prompt has only just been encoded."""
         try:
             decoding = self._decoding.get(sequence.request_id)
-            start = self._start(sequence) if decoding is None else None
+            if decoding is None:
+                start: Start | None = self._start(sequence)
+                if start is not None and self._reading.encoder_length is not None:
+                    self._encoded[sequence.request_id] = start
+                    return None
+            else:
+                start = self._encoded.pop(sequence.request_id, None)
             if sequence.max_new_tokens == 0:
                 return self._finish_unstarted(sequence, start)
             decoding = decoding or self._decoding[sequence.request_id]
@@ -215,6 +224,7 @@ class TextGenerationEngine:
                 sequence.seed,
                 sequence.max_new_tokens,
                 sequence.constraint,
+                self._reading.rules(request.prompt),
             )
             decoding.eos_token_ids |= sequence.ends.keys()
             sequence.eos_token_ids = decoding.eos_token_ids
@@ -231,6 +241,8 @@ class TextGenerationEngine:
     def _take(self, sequence: Sequence, start: Start | None, choice: Choice) -> SequenceOutput:
         """Turn a chosen token into output, and end the sequence if it is its last."""
         piece, reason = sequence.take(choice.token_id)
+        if self._forces_end and sequence.num_generated >= sequence.max_new_tokens:
+            reason = FinishReason.LENGTH  # the end was put there, not chosen
         token = GeneratedToken(
             self._texts.scored(choice.token_id, choice.logprob), piece, self._texts.top(choice.top)
         )
@@ -242,9 +254,9 @@ class TextGenerationEngine:
 
 
 def load_text_generation(folder: Path) -> TextGenerationEngine:
-    """An engine for the causal model in `folder`, computed as its weights are stored.
+    """An engine for the model in `folder`, computed as its weights are stored.
 
     Raises:
-        ModelNotLoadable: See `load_causal_lm`.
+        ModelNotLoadable: See `load_language_model`.
     """
-    return TextGenerationEngine(*load_causal_lm(folder))
+    return TextGenerationEngine(*load_language_model(folder))

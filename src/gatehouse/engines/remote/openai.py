@@ -15,6 +15,7 @@ from gatehouse.engines.base import (
     RequestRefused,
     SamplingParams,
     ScoredToken,
+    TaskPrompt,
     TextPrompt,
     TokenizedPrompt,
     TokensPrompt,
@@ -135,7 +136,7 @@ class OpenAIDialect:
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:
     match prompt:
-        case TextPrompt():
+        case TextPrompt() | TaskPrompt():
             return {"prompt": prompt.text}
         case TokensPrompt():
             return {"prompt": list(prompt.ids)}

@@ -11,6 +11,7 @@ from gatehouse.engines.base import (
     PromptToken,
     RefusalKind,
     RequestRefused,
+    TaskPrompt,
     TextPrompt,
     TokenizedPrompt,
     TokensPrompt,
@@ -45,6 +46,8 @@ class PromptReader:
         match prompt:
             case TextPrompt():
                 ids = self._encode_text(prompt)
+            case TaskPrompt():
+                ids = self._encode_task(prompt)
             case TokensPrompt():
                 ids = self._known(prompt.ids)
             case InfillPrompt():
@@ -94,6 +97,15 @@ class PromptReader:
         gap = self.infilling.written_by_hand(self._fitting(text))
         ids = self.infilling.encode(gap) if gap else list(self._tokenizer(text).input_ids)
         return ids if prompt.truncate is None else ids[-prompt.truncate :]
+
+    def _encode_task(self, prompt: TaskPrompt) -> list[int]:
+        """The text alone, for models that know no tasks; half of a context, if it is cut."""
+        if prompt.source_language is not None or prompt.target_language is not None:
+            raise refuse_invalid("the model knows no languages by name")
+        if not prompt.cut_to_fit:
+            return self._encode_text(TextPrompt(prompt.text))
+        text = prompt.text[: self._context_length * MAX_CHARACTERS_PER_TOKEN]
+        return self._encode_text(TextPrompt(text))[: self._context_length // 2]
 
     def _known(self, ids: tuple[int, ...]) -> list[int]:
         size = len(self._tokenizer)

@@ -15,7 +15,8 @@ from gatehouse.engines.grammars.constraint import Constraint
 from gatehouse.engines.grammars.texts import GrammarInvalid
 from gatehouse.engines.grammars.vocabulary import grammar_vocabulary
 from gatehouse.engines.text.detokenizer import Detokenizer
-from gatehouse.engines.text.prompts import PromptReader, allowed_new_tokens, refuse_invalid
+from gatehouse.engines.text.lengths import Lengths, SharedLength
+from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
 from gatehouse.engines.text.sequence import Sequence
 from gatehouse.engines.text.stop_strings import StopStrings
 from gatehouse.engines.text.token_texts import TokenDecoder
@@ -31,6 +32,7 @@ class RequestReader:
         tokenizer: Of `transformers`, shared by all threads.
         num_logits: Tokens that the model can choose from, padding included.
         eos_token_ids: Tokens that end a sequence.
+        lengths: What a prompt leaves for the answer, if they do not share one context.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class RequestReader:
         context_length: int,
         num_logits: int,
         eos_token_ids: tuple[int, ...],
+        lengths: Lengths | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._prompts = prompts
-        self._context_length = context_length
+        self._lengths = lengths or SharedLength(context_length)
         self._num_logits = num_logits
         fallback = tokenizer.eos_token_id
         self._decode = TokenDecoder(tokenizer, skip_special_tokens=True)
@@ -59,7 +62,7 @@ class RequestReader:
             RequestRefused: Something about it does not fit this model.
         """
         ids = self._prompts.encode(request.prompt)
-        max_new_tokens = allowed_new_tokens(request, len(ids), self._context_length)
+        max_new_tokens = self._lengths.allowed_new_tokens(request, len(ids))
         if request.prompt_details and len(ids) > MAX_PROMPT_DETAILS:
             raise refuse_invalid(
                 f"`decoder_input_details` is not given for more than {MAX_PROMPT_DETAILS} tokens. "
@@ -67,6 +70,7 @@ class RequestReader:
             )
         sampling = request.sampling
         self._check_bias(sampling)
+        decode = self._decode_all if request.show_special else self._decode
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(53)
         return Sequence(
             request_id=request_id,
@@ -74,7 +78,7 @@ class RequestReader:
             prompt_ids=ids,
             max_new_tokens=max_new_tokens,
             seed=seed if sampling.do_sample else None,
-            text=Detokenizer(self._decode_all if request.show_special else self._decode, ids),
+            text=Detokenizer(decode, ids if self._lengths.answer_continues else []),
             stop=StopStrings(request.stop, keep=request.keep_stop),
             queued_at=time.monotonic(),
             ends=self._more_ends(request, ids),

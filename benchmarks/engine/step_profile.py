@@ -64,19 +64,25 @@ def main() -> None:
     requests.infer = inference
     wanted = EngineOptions(runner=RunnerName.OPENVINO)
     engine = load_text_generation(options.model, wanted, os.cpu_count() or 1)
-    _show(_steps(engine, inference))
+    _show(
+        {
+            "without log-probabilities": _steps(engine, inference, with_logprobs=False),
+            "with": _steps(engine, inference, with_logprobs=True),
+        }
+    )
     if options.functions:
-        profile = cProfile.Profile()
-        profile.runcall(_steps, engine, inference)
+        profile = cProfile.Profile(time.thread_time)
+        profile.runcall(_steps, engine, inference, with_logprobs=False)
         pstats.Stats(profile).sort_stats("tottime").print_stats(_NUM_FUNCTIONS)
 
 
-def _steps(engine: Engine, inference: _Stopwatch) -> list[float]:
+def _steps(engine: Engine, inference: _Stopwatch, *, with_logprobs: bool) -> list[float]:
     """Seconds of each step outside the network, while all sequences decode."""
     prompts = Prompts(_SMALLEST_VOCABULARY)
     for number in range(MANY):
         prompt = TokensPrompt(prompts.new(_PROMPT_TOKENS))
-        engine.add(number, GenerationRequest(prompt, max_new_tokens=_NUM_TOKENS))
+        request = GenerationRequest(prompt, max_new_tokens=_NUM_TOKENS, with_logprobs=with_logprobs)
+        engine.add(number, request)
     taken = []
     while engine.has_work():
         started, inferred = time.thread_time(), inference.seconds
@@ -87,11 +93,13 @@ def _steps(engine: Engine, inference: _Stopwatch) -> list[float]:
     return taken
 
 
-def _show(steps: list[float]) -> None:
-    spread = Spread.of(steps)
-    title = f"Python's share of a step of {MANY} sequences, ms ({len(steps)} steps)"
-    show_table(title, ["", "p10", "median", "p90", "p99"], [["engine", *spread.cells(1000)]])
-    show_bar("Python's share", 1000 * spread.p50, "ms", _BAR_MILLISECONDS)
+def _show(steps: dict[str, list[float]]) -> None:
+    spreads = {name: Spread.of(taken) for name, taken in steps.items()}
+    rows = [[name, *spread.cells(1000)] for name, spread in spreads.items()]
+    title = f"Python's share of a step of {MANY} sequences, ms"
+    show_table(title, ["", "p10", "median", "p90", "p99"], rows)
+    for name, spread in spreads.items():
+        show_bar(f"Python's share, {name}", 1000 * spread.p50, "ms", _BAR_MILLISECONDS)
     Console().print("A step also waits for its network; that is not counted.")
 
 

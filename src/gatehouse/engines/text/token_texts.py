@@ -1,8 +1,10 @@
 """Token ids to text: of one tokenizer, of several tokens together or of single ones."""
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
+
+from transformers import PreTrainedTokenizerFast
 
 from gatehouse.engines.base import ScoredToken
 
@@ -13,7 +15,8 @@ _NUM_KEPT: Final = 2**15
 class TokenDecoder:
     """What a tokenizer says of token ids, spaces left as they are.
 
-    Every token of a sequence is decoded alone more than once: such texts are remembered.
+    Called for every token of every sequence. So texts of single tokens are remembered, and what
+    `transformers` only passes on is asked directly.
 
     Args:
         tokenizer: Of `transformers`.
@@ -21,8 +24,7 @@ class TokenDecoder:
     """
 
     def __init__(self, tokenizer: Any, *, skip_special_tokens: bool) -> None:
-        self._tokenizer = tokenizer
-        self._skip_special_tokens = skip_special_tokens
+        self._decode = _decode_of(tokenizer, skip_special_tokens=skip_special_tokens)
         self.single: Callable[[int], str] = lru_cache(_NUM_KEPT)(self._decode_single)
 
     def __call__(self, ids: list[int]) -> str:
@@ -30,15 +32,6 @@ class TokenDecoder:
 
     def _decode_single(self, token_id: int) -> str:
         return self._decode([token_id])
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(
-            self._tokenizer.decode(
-                ids,
-                skip_special_tokens=self._skip_special_tokens,
-                clean_up_tokenization_spaces=False,
-            )
-        )
 
 
 class TokenTexts:
@@ -54,3 +47,15 @@ class TokenTexts:
     def top(self, likeliest: Iterable[tuple[int, float]]) -> tuple[ScoredToken, ...]:
         """Tokens with their log-probabilities, in the order given."""
         return tuple(self.scored(token_id, logprob) for token_id, logprob in likeliest)
+
+
+def _decode_of(tokenizer: Any, *, skip_special_tokens: bool) -> Callable[[list[int]], str]:
+    plain, kind = PreTrainedTokenizerFast, type(tokenizer)
+    if all(getattr(kind, name, None) is getattr(plain, name) for name in ("decode", "_decode")):
+        backend = tokenizer.backend_tokenizer
+        return partial(backend.decode, skip_special_tokens=skip_special_tokens)
+    return partial(
+        tokenizer.decode,
+        skip_special_tokens=skip_special_tokens,
+        clean_up_tokenization_spaces=False,
+    )

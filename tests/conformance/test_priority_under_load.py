@@ -69,7 +69,7 @@ class Askers:
 PROGRAM = """
 askers = Askers()
 pro = client_of(url, pro_token)
-free = [client_of(url, free_tokens[number % 2]) for number in range(num_running)]
+free = [client_of(url, free_tokens[number % len(free_tokens)]) for number in range(num_running)]
 
 # Everything that runs at once is a free user's, has had its first token, and will not end soon.
 streams = [
@@ -103,16 +103,17 @@ return askers.answers
 def test_pro_requests_go_before_free_ones_that_came_earlier(
     server: HubServer,
     alice: Person,
-    bob: Person,
     carol: Person,
     new_process: NewProcess,
     written_folder: Path,
 ) -> None:
     crowded = push_model(alice, "crowded", written_folder)
+    # So many that none of them has more calls at once than a plan allows.
+    free = [server.person(name).read_token for name in ("dora", "emil", "fay", "gus")]
     answers = new_process(python_process, None, OPENING).ask(
         PROGRAM,
         url=crowded.url,
-        free_tokens=[alice.read_token, bob.read_token],
+        free_tokens=free,
         pro_token=carol.read_token,
         num_running=MAX_RUNNING,
         letters=WAITING_LETTERS,

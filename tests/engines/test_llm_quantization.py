@@ -13,11 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from gatehouse.engines.base import WeightFormat
 from gatehouse.engines.llm.openvino_runner import OpenVinoRunner
-from gatehouse.engines.llm.quantization import (
-    quantize_int4,
-    quantize_int8,
-    quantizer,
-)
+from gatehouse.engines.llm.quantization import QuantizedMatrix, layout_of, quantize
 from gatehouse.engines.llm.weights import StoredTensor, WeightsBroken
 
 _FORMATS = [WeightFormat.INT8, WeightFormat.INT4]
@@ -34,9 +30,15 @@ def _stored(array: NDArray[Any], dtype: str = "F32") -> StoredTensor:
     return StoredTensor(dtype, array.shape, 0, array)
 
 
+def _quantized(
+    array: NDArray[Any], weight_format: WeightFormat, dtype: str = "F32"
+) -> QuantizedMatrix:
+    return quantize("layer_weight", _stored(array, dtype), layout_of(array.shape, weight_format))
+
+
 def test_int8_is_at_most_half_a_step_away() -> None:
     array = _draw(700, 384) * np.logspace(-30, 30, 700, dtype=np.float32)[:, None]
-    matrix = quantize_int8("w", _stored(array))
+    matrix = _quantized(array, WeightFormat.INT8)
     assert matrix.shape == array.shape
     step = np.abs(array).max(1, keepdims=True) / 127
     assert (np.abs(matrix.floats() - array) <= step * 0.5001).all()
@@ -44,7 +46,7 @@ def test_int8_is_at_most_half_a_step_away() -> None:
 
 def test_int4_is_at_most_a_step_away_and_keeps_what_is_farthest() -> None:
     array = _draw(700, 384) * np.logspace(-30, 30, 700, dtype=np.float32)[:, None]
-    matrix = quantize_int4("w", _stored(array))
+    matrix = _quantized(array, WeightFormat.INT4)
     assert matrix.shape == array.shape
     assert matrix.scales.shape == (700, 6)
     groups, floats = array.reshape(700, 6, 64), matrix.floats().reshape(700, 6, 64)
@@ -60,32 +62,34 @@ def test_int4_is_at_most_a_step_away_and_keeps_what_is_farthest() -> None:
 
 @pytest.mark.parametrize(("width", "num_bits", "num_groups"), [(192, 4, 3), (96, 4, 3), (40, 8, 1)])
 def test_a_group_divides_the_width(width: int, num_bits: int, num_groups: int) -> None:
-    matrix = quantize_int4("w", _stored(_draw(8, width)))
+    matrix = _quantized(_draw(8, width), WeightFormat.INT4)
     assert (matrix.num_bits, matrix.scales.shape) == (num_bits, (8, num_groups))
     assert matrix.shape == (8, width)
 
 
-@pytest.mark.parametrize("quantize", [quantize_int8, quantize_int4])
+@pytest.mark.parametrize("weight_format", _FORMATS)
 @pytest.mark.parametrize("value", [0.0, 1e-45, -3.0])
-def test_rows_of_one_number_stay_what_they_are(quantize: Any, value: float) -> None:
+def test_rows_of_one_number_stay_what_they_are(weight_format: WeightFormat, value: float) -> None:
     array = np.full((4, 128), value, np.float32)
-    np.testing.assert_allclose(quantize("w", _stored(array)).floats(), array, rtol=1e-6, atol=1e-40)
+    np.testing.assert_allclose(
+        _quantized(array, weight_format).floats(), array, rtol=1e-6, atol=1e-40
+    )
 
 
-@pytest.mark.parametrize("quantize", [quantize_int8, quantize_int4])
+@pytest.mark.parametrize("weight_format", _FORMATS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_refused(quantize: Any, value: float) -> None:
+def test_what_is_no_number_is_refused(weight_format: WeightFormat, value: float) -> None:
     array = _draw(300, 1024)
     array[299, 700] = value
     with pytest.raises(WeightsBroken, match="`layer_weight`"):
-        quantize("layer_weight", _stored(array))
+        _quantized(array, weight_format)
 
 
 def test_bfloat16_is_read_as_its_numbers() -> None:
     array = (_draw(8, 128).view(np.uint32) >> 16).astype(np.uint16)
     wide = (array.astype(np.uint32) << 16).view(np.float32)
-    expected = quantize_int8("w", _stored(wide)).floats()
-    np.testing.assert_array_equal(quantize_int8("w", _stored(array, "BF16")).floats(), expected)
+    expected = _quantized(wide, WeightFormat.INT8).floats()
+    np.testing.assert_array_equal(_quantized(array, WeightFormat.INT8, "BF16").floats(), expected)
 
 
 def _logits(runner: OpenVinoRunner) -> NDArray[np.float32]:
@@ -98,13 +102,11 @@ def _logits(runner: OpenVinoRunner) -> NDArray[np.float32]:
 
 def _dequantize(folder: Path, weight_format: WeightFormat, other: Path) -> Path:
     """A copy of the model with the weights that are in effect, in float32."""
-    quantize = quantizer(weight_format)
-    assert quantize is not None
     tensors = load_file(folder / "model.safetensors")
     for name, tensor in tensors.items():
         if tensor.ndim == 2 and "embed_tokens" not in name:
-            made_by = quantize_int8 if name == "lm_head.weight" else quantize
-            floats = made_by(name, _stored(tensor.float().numpy())).floats()
+            own = WeightFormat.INT8 if name == "lm_head.weight" else weight_format
+            floats = _quantized(tensor.float().numpy(), own).floats()
             tensors[name] = torch.from_numpy(floats)
     other.mkdir()
     save_file(tensors, other / "model.safetensors", {"format": "pt"})

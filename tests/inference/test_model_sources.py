@@ -1,14 +1,17 @@
 """What is remembered of models, and that it is never what was so before."""
 
 import json
+from pathlib import Path
 
 import pytest
 from factories import Hub, Person
 
 from gatehouse.core.clock import FakeClock
 from gatehouse.db.engine import Database
+from gatehouse.engines.base import EngineOptions, RunnerName, WeightFormat
 from gatehouse.engines.remote.base import RemoteAbilities, RemoteKind
 from gatehouse.inference.lifecycle.messages import ModelSource
+from gatehouse.inference.lifecycle.model_options import ModelOptions
 from gatehouse.inference.remote.registrations import RemoteEngines, RemoteServer
 from gatehouse.inference.remote.sealing import Seal
 from gatehouse.repos.commits import AddFile
@@ -69,6 +72,25 @@ def test_folder_that_was_deleted_is_made_anew(hub: Hub, model: Repository) -> No
     assert sources.remembered(model, "main") is None
     assert sources.at(model, "main") == source
     assert sources.remembered(model, "main") == source
+
+
+def test_host_that_makes_something_of_the_weights_is_told_where_to_keep_it(
+    hub: Hub, olivia: Person, model: Repository
+) -> None:
+    services = hub.services
+    assert services.model_sources.at(model, "main").options.copies_folder is None
+    options = EngineOptions(RunnerName.OPENVINO, weight_format=WeightFormat.INT8)
+    model_options = ModelOptions(services.database, services.clock)
+    model_options.set(model, options, by=olivia.actor)
+    source = services.model_sources.at(model, "main")
+    assert source.options.copies_folder is not None
+    copies = Path(source.options.copies_folder)
+    assert not copies.exists()
+    assert copies.parent == Path(source.folder).parent
+    copies.mkdir()
+    assert services.model_sources.at(model, "main") == source
+    services.model_folders.remove(model.storage_id)
+    assert not copies.exists()
 
 
 def test_server_that_another_process_registered_is_known_at_once(

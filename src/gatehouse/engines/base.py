@@ -396,12 +396,15 @@ class EngineOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         takes_adapters: Requests may name an `adapter`. A model that takes them is slower, and its
             answers may differ in the last bits from those of one that does not.
+        copies_folder: Where an engine may keep what it makes of the weights, which is a cache; None
+            if nowhere.
     """
 
     runner: RunnerName = RunnerName.AUTO
     precision: Precision = Precision.STORED
     weight_format: WeightFormat = WeightFormat.STORED
     takes_adapters: bool = False
+    copies_folder: str | None = None
 
 
 class ModelDescription(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gatehouse.engines.llm.nodes import Node, integers
-from gatehouse.engines.llm.quantization import Quantize, QuantizedMatrix, quantize_int8
+from gatehouse.engines.llm.quantization import QuantizedMatrix
+from gatehouse.engines.llm.quantized_matrices import QuantizedMatrices
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.weights import Checkpoint, StoredTensor, WeightsBroken
 
@@ -20,17 +21,17 @@ class GraphWeights:
         num_bytes: Of all weights in the graph.
     """
 
-    def __init__(self, checkpoint: Checkpoint, quantize: Quantize | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, matrices: QuantizedMatrices | None) -> None:
         self.borrowed: list[Any] = []
         self.num_bytes = 0
         self._checkpoint = checkpoint
-        self._quantize = quantize
+        self._matrices = matrices
         self._nodes: dict[str, Node] = {}
 
     @property
     def are_quantized(self) -> bool:
         """Whether matrices are kept in fewer bits than they are stored in."""
-        return self._quantize is not None
+        return self._matrices is not None
 
     def has(self, name: str) -> bool:
         """Whether the model's files hold a tensor of this name."""
@@ -68,22 +69,22 @@ class GraphWeights:
         Raises:
             WeightsBroken: They are missing, of another shape, or cannot be quantized.
         """
-        if self._quantize is None:
+        if self._matrices is None:
             return self.plain(name, num_out, num_in)
         return self.matrix_of(self.stored(name, num_out, num_in), name)
 
     def matrix_of(self, tensor: StoredTensor, name: str) -> Node:
         """As `matrix`, of a tensor of shape (out, in)."""
-        if self._quantize is None:
+        if self._matrices is None:
             return self._constant(tensor, name)
-        return self._quantized(self._quantize(name, tensor), name)
+        return self._quantized(self._matrices.matrix(name, tensor), name)
 
     def head(self, name: str, num_out: int, num_in: int) -> Node:
-        """The matrix that gives logits; in 8 bits if weights are quantized at all."""
-        if self._quantize is None:
+        """The matrix that gives logits; quantized if weights are to be."""
+        if self._matrices is None:
             return self.plain(name, num_out, num_in)
-        # In 8 bits it loses nothing that could be measured; in 4, two tokens of a hundred.
-        return self._quantized(quantize_int8(name, self.stored(name, num_out, num_in)), name)
+        tensor = self.stored(name, num_out, num_in)
+        return self._quantized(self._matrices.head(name, tensor), name)
 
     def check_finite(self, name: str) -> None:
         """Look through a tensor of which a batch meets only some rows.

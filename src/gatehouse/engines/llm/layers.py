@@ -14,7 +14,7 @@ from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroke
 from gatehouse.engines.llm.graph_inputs import GraphInputs
 from gatehouse.engines.llm.graph_weights import GraphWeights
 from gatehouse.engines.llm.nodes import Node, floats, integers
-from gatehouse.engines.llm.quantization import Quantize
+from gatehouse.engines.llm.quantized_matrices import QuantizedMatrices
 from gatehouse.engines.llm.quiet_openvino import ops
 from gatehouse.engines.llm.weights import Checkpoint
 
@@ -46,12 +46,12 @@ class DecoderGraph:
         self,
         config: DecoderConfig,
         checkpoint: Checkpoint,
-        quantize: Quantize | None = None,
+        matrices: QuantizedMatrices | None = None,
         adapter_type: Any = None,
     ) -> None:
         self.config = config
         self.inputs = GraphInputs()
-        self.weights = GraphWeights(checkpoint, quantize)
+        self.weights = GraphWeights(checkpoint, matrices)
         self._attention = Attention(config, self.inputs)
         self.adapters = AdapterGraph(self.inputs, adapter_type) if adapter_type else None
         self._tables: set[str] = set()

@@ -48,6 +48,7 @@ def load_batched_text_generation(
             cache_bytes,
             weight_format=options.weight_format,
             adapter_rank=ADAPTER_RANK if options.takes_adapters else 0,
+            copies_folder=Path(options.copies_folder) if options.copies_folder else None,
         ),
     )
     tokenizer = load_tokenizer(folder)

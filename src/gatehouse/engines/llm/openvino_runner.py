@@ -14,7 +14,7 @@ from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
-from gatehouse.engines.llm.quantization import quantizer
+from gatehouse.engines.llm.quantized_matrices import quantized_matrices
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.resident_adapters import ResidentAdapters, rows_seen
 from gatehouse.engines.llm.runner import Batch, Logits
@@ -40,6 +40,7 @@ class RunnerOptions:
         context_length: The longest sequence, if shorter than the model's own.
         weight_format: What the weights of linear layers are kept in.
         adapter_rank: Of all adapters at hand together; 0 for a graph that takes none.
+        copies_folder: Where what is made of the weights may be kept for the next time.
     """
 
     compute_type: ComputeType = ComputeType.BFLOAT16
@@ -48,6 +49,7 @@ class RunnerOptions:
     context_length: int | None = None
     weight_format: WeightFormat = WeightFormat.STORED
     adapter_rank: int = 0
+    copies_folder: Path | None = None
 
 
 class OutOfBlocks(ModelNotLoadable):
@@ -229,12 +231,14 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     if build is None:
         raise ArchitectureUnknown("This engine has no graph for the model's architecture.")
     checkpoint = Checkpoint(folder)
-    quantize = quantizer(options.weight_format)
     core = openvino.Core()
     compute_type = _available(core, options.compute_type)
     adapter_type = getattr(openvino.Type, compute_type.value) if options.adapter_rank else None
-    graph = DecoderGraph(config, checkpoint, quantize, adapter_type)
-    logits = build(config, graph)
+    with quantized_matrices(
+        folder, checkpoint, options.weight_format, options.copies_folder
+    ) as matrices:
+        graph = DecoderGraph(config, checkpoint, matrices, adapter_type)
+        logits = build(config, graph)
     graph.check_tables()
     model = openvino.Model([ops.result(logits)], graph.parameters, "decoder")
     runner = OpenVinoRunner(
@@ -242,7 +246,7 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         core.compile_model(model, "CPU", _properties(compute_type, options.num_threads)),
         options,
         # Fewer rows take another way: in float32 one, with int8 and int4 weights up to four.
-        min_tokens=5 if quantize else 2 if compute_type is ComputeType.FLOAT32 else 1,
+        min_tokens=5 if matrices else 2 if compute_type is ComputeType.FLOAT32 else 1,
         borrowed=graph.borrowed,
         num_weight_bytes=graph.num_weight_bytes,
         adapters=_adapters(graph, compute_type, options.adapter_rank),
@@ -250,6 +254,8 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
     runner.warm_up()
     # The graph has the matrices in a form of its own now.
     checkpoint.let_go()
+    if matrices is not None:
+        matrices.let_go()
     return runner
 
 

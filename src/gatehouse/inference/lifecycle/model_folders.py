@@ -54,6 +54,7 @@ _MAX_CONFIG_BYTES = 1024 * 1024
 # Anybody may ask for any commit of a repository; this many of its folders stay.
 _MAX_FOLDERS = 32
 _DIGEST_LENGTH = 40
+_COPIES = "copies"
 # Each time another worker put something broken there.
 _TRIES = 5
 _STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -84,12 +85,14 @@ class ModelFolder:
 
     Attributes:
         digest: Of the files in it, by name and content.
+        copies: Where a host may keep what it makes of the weights, for its repository alone.
         weight_bytes: Size of its weights on disk.
         cache_bytes: What its key-value cache may grow to.
     """
 
     path: Path
     digest: str
+    copies: Path
     weight_bytes: int
     cache_bytes: int = 0
 
@@ -97,7 +100,8 @@ class ModelFolder:
 class ModelFolders:
     """`<root>/<storage id>/<digest>/`, made once and then left alone. A cache: may be deleted.
 
-    Commits that differ in other files, such as the card, share a folder.
+    Commits that differ in other files, such as the card, share a folder. Beside them, hosts keep
+    what they make of the weights, and themselves remove the oldest of that.
     """
 
     def __init__(self, root: Path) -> None:
@@ -123,7 +127,8 @@ class ModelFolders:
         wanted += weights
         folder, digest = self.put(storage_id, wanted)
         weight_bytes = sum(file.size for file in weights)
-        return ModelFolder(folder, digest, weight_bytes, cache_bytes(_config(folder)))
+        copies = self._root / storage_id / _COPIES
+        return ModelFolder(folder, digest, copies, weight_bytes, cache_bytes(_config(folder)))
 
     def put(self, storage_id: str, wanted: list[ModelFile]) -> tuple[Path, str]:
         """A folder with just these files, and its digest; made if it is not there.

@@ -6,8 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from gatehouse.core.remembered import RememberedUntilChange
-from gatehouse.engines.base import EngineOptions
+from gatehouse.engines.base import EngineOptions, WeightFormat
 from gatehouse.inference.errors import ModelNotServable
 from gatehouse.inference.lifecycle.messages import ModelSource, described
 from gatehouse.inference.lifecycle.model_folders import ModelFile, ModelFolders
@@ -92,7 +94,7 @@ class ModelSources:
             cache_bytes=folder.cache_bytes,
             engine=ENGINE_BY_TASK[task],
             keeps_answers=keeps_answers(info.metadata),
-            options=key.options,
+            options=_with_copies(key.options, folder.copies),
         )
 
     def _model_file(self, repository: Repository, file: File) -> ModelFile:
@@ -100,6 +102,13 @@ class ModelSources:
         return ModelFile(
             file.path, file.etag, file.size, local, lambda: self._files.read(repository, file)
         )
+
+
+def _with_copies(options: EngineOptions, copies: Path) -> EngineOptions:
+    """Tells a host that makes something of the weights where it may keep that."""
+    if options.weight_format is WeightFormat.STORED:
+        return options
+    return replace(options, copies_folder=str(copies))
 
 
 def keeps_answers(metadata: dict[str, Any]) -> bool:

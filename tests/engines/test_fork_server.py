@@ -72,7 +72,7 @@ class Server:
         self.num_hosts += 1
         path = str(self.folder / f"{self.num_hosts}.sock")
         memory = self.memory_limit_bytes
-        order = ForkHost(self.num_hosts, engine, str(model), path, 1, memory)
+        order = ForkHost(self.num_hosts, engine, str(model), path, 1, 1, memory)
         socket.send_fds(self.control, [msgspec.msgpack.encode(order)], [theirs.fileno()])
         theirs.close()
         self.open_sockets.enter_context(ours)

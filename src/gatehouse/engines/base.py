@@ -486,8 +486,8 @@ class Engine(Protocol):
 class LoadEngine(Protocol):
     """How a kind of engine is made."""
 
-    def __call__(self, folder: Path, options: EngineOptions, num_threads: int, /) -> Engine:
-        """Load the model in `folder`, to be computed by so many threads.
+    def __call__(self, folder: Path, options: EngineOptions, num_cores: int, /) -> Engine:
+        """Load the model in `folder`, to be computed by as many threads as there are cores.
 
         Raises:
             ModelNotLoadable: With a sentence that says why.

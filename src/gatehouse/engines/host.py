@@ -327,7 +327,7 @@ def run_host(order: ForkHost, control: socket.socket) -> int:
     """
     try:
         load = find_engine(EngineName(order.engine))
-        engine = load(Path(order.folder), order.options, order.num_threads)
+        engine = load(Path(order.folder), order.options, order.num_cores)
         ready = msgspec.msgpack.encode(HostReady(engine.describe(), engine.memory_bytes()))
     except ModelNotLoadable as error:
         control.send(msgspec.msgpack.encode(HostFailed(_sendable(error.message))))

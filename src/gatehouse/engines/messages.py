@@ -99,7 +99,8 @@ class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
 
     Attributes:
         socket_path: Where the host listens for hub workers.
-        num_threads: Threads for tensor operations.
+        num_threads: Threads for operations of torch.
+        num_cores: What else may compute with, if its threads wait patiently for one another.
         memory_limit_bytes: What the host may allocate on top of what the fork server has.
     """
 
@@ -108,6 +109,7 @@ class ForkHost(msgspec.Struct, frozen=True, tag="fork"):
     folder: str
     socket_path: str
     num_threads: int
+    num_cores: int
     memory_limit_bytes: int
     options: EngineOptions = EngineOptions()
 

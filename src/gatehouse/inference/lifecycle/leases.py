@@ -263,14 +263,14 @@ class Leases:
         self._places.add(place)
         self._by_host[host_id] = place
         self._wishes.pop(source.key, None)
-        num_threads = choose_num_threads(source.weight_bytes, self.num_cores)
         self._hosts.start(
             ForkHost(
                 host_id,
                 source.engine.value,
                 source.folder,
                 str(path),
-                num_threads,
+                choose_num_threads(source.weight_bytes, self.num_cores),
+                self.num_cores,
                 memory_limit_bytes(source.weight_bytes),
                 source.options,
             )

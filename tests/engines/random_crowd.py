@@ -64,7 +64,7 @@ class Crowd:
         runner = WatchedRunner(self._runner, num_blocks=draw.choice((8, 10, 30)))
         max_sequences = draw.choice((3, 8, 32))
         max_tokens = max_sequences + draw.choice((3, 20, 500))
-        limits = SchedulerLimits(max_sequences, max_tokens, max_scored_per_step=30)
+        limits = SchedulerLimits(max_sequences, max_tokens, max_scored_per_step=30, stream_weight=1)
         engine = make_engine(runner, self.model.tokenizer, limits)
         arrivals: dict[int, list[tuple[int, GenerationRequest]]] = defaultdict(list)
         cancels: dict[int, list[int]] = defaultdict(list)

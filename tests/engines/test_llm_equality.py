@@ -92,7 +92,9 @@ def test_after_a_prefix_hit_it_gives_the_same(exact: Exact) -> None:
 
 
 def test_through_chunked_prefill_it_gives_the_same(exact: Exact) -> None:
-    limits = SchedulerLimits(max_sequences=6, max_tokens_per_step=9, max_scored_per_step=9)
+    limits = SchedulerLimits(
+        max_sequences=6, max_tokens_per_step=9, max_scored_per_step=9, stream_weight=1
+    )
     runner = WatchedRunner(exact.runner)
     engine = make_engine(runner, exact.model.tokenizer, limits)
     answers = ids_of(run(engine, [ask_ids(prompt) for prompt in exact.model.prompts]))

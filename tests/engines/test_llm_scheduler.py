@@ -5,16 +5,25 @@ import numpy as np
 import pytest
 from greedy_loop import GreedyLoop
 
+from gatehouse.engines.llm.plan import Plan
 from gatehouse.engines.llm.prompt_pieces import piece_length
 from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence, SequenceState
 from gatehouse.engines.llm.scheduler import SchedulerLimits, SequenceTooLong
 
-NARROW = SchedulerLimits(max_sequences=4, max_tokens_per_step=8, max_scored_per_step=5, patience=4)
+NARROW = SchedulerLimits(
+    max_sequences=4, max_tokens_per_step=8, max_scored_per_step=5, patience=4, stream_weight=1
+)
 
 
 def ids(length: int, seed: int = 0) -> list[int]:
     tokens: list[int] = np.random.default_rng(seed).integers(0, 61, length).tolist()
     return tokens
+
+
+def step(loop: GreedyLoop) -> Plan:
+    plan = loop.step()
+    assert plan is not None
+    return plan
 
 
 def run_until_preempted(loop: GreedyLoop, sequence: ScheduledSequence) -> None:
@@ -56,7 +65,7 @@ def test_a_prompt_of_any_length_gives_its_tokens(length: int) -> None:
 
 
 def test_answers_do_not_depend_on_what_else_runs() -> None:
-    loop = GreedyLoop(limits=SchedulerLimits(max_sequences=8, max_tokens_per_step=24))
+    loop = GreedyLoop(limits=SchedulerLimits(8, 24, stream_weight=1))
     for seed in range(20):
         loop.add(ids(1 + seed * 2, seed), 1 + seed % 9)
     loop.run()
@@ -80,6 +89,19 @@ def test_a_long_prompt_holds_up_no_stream() -> None:
 
 
 # Who is admitted
+
+
+def test_a_prompt_alone_is_one_step_and_shorter_ones_the_more_streams_wait() -> None:
+    loop = GreedyLoop(num_blocks=200, block_size=32)
+    loop.add(ids(512), 30)
+    assert step(loop).sampled
+    lengths = []
+    for seed in range(3):
+        loop.add(ids(1000, seed + 1), 30)
+        lengths.append([piece.stop - piece.start for piece in step(loop).pieces])
+        while step(loop).pieces:
+            pass
+    assert lengths == [[501], [490], [479]]
 
 
 def test_only_so_many_run_at_once() -> None:
@@ -336,9 +358,7 @@ def test_a_prefix_is_forgotten_when_the_room_is_needed() -> None:
 
 
 def test_requests_of_one_moment_run_their_common_prompt_once() -> None:
-    loop = GreedyLoop(
-        num_blocks=100, limits=SchedulerLimits(max_sequences=8, max_tokens_per_step=20)
-    )
+    loop = GreedyLoop(num_blocks=100, limits=SchedulerLimits(8, 20, stream_weight=1))
     for seed in range(8):
         loop.add(ids(50) + ids(4, seed + 1), 1)
     loop.run()
@@ -464,7 +484,7 @@ def test_a_sequence_stands_still_until_it_gets_its_token() -> None:
 @pytest.mark.parametrize(("num_tokens", "num_scored"), [(6, 8), (8, 2)])
 def test_a_step_without_room_for_a_prompt_is_refused(num_tokens: int, num_scored: int) -> None:
     with pytest.raises(ValueError, match="room"):
-        SchedulerLimits(4, num_tokens, num_scored)
+        SchedulerLimits(4, num_tokens, num_scored, stream_weight=1)
 
 
 def test_a_step_of_thirty_two_streams_costs_little() -> None:

@@ -15,7 +15,7 @@ from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence
 from gatehouse.engines.llm.scheduler import SchedulerLimits
 
 LIMITS = SchedulerLimits(
-    max_sequences=8, max_tokens_per_step=32, max_scored_per_step=10, patience=5
+    max_sequences=8, max_tokens_per_step=32, max_scored_per_step=10, patience=5, stream_weight=1
 )
 SALTS = (b"", b"one", b"two")
 
@@ -124,7 +124,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         limits = SchedulerLimits(
-            max_sequences=4, max_tokens_per_step=12, max_scored_per_step=5, patience=2
+            max_sequences=4,
+            max_tokens_per_step=12,
+            max_scored_per_step=5,
+            patience=2,
+            stream_weight=1,
         )
         self.loop = GreedyLoop(num_blocks=16, limits=limits, block_size=4)
 

@@ -31,6 +31,8 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.choice import load_text_generation
 from gatehouse.engines.llm import inbox
+from gatehouse.engines.llm.block_manager import BlockManager
+from gatehouse.engines.llm.blocks import BlockAccountingBroken
 from gatehouse.engines.llm.engine import BatchedTextGeneration
 from gatehouse.engines.llm.loading import load_batched_text_generation
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine
@@ -94,6 +96,14 @@ def test_greedy_tokens_are_those_of_generate_alone_and_together(
     assert alone == list(expected.values())
     crowd = [ask(prompt) for prompt in PROMPTS] * 5  # more than run at once
     assert ids_of(run(engine, crowd)) == list(expected.values()) * 5
+
+
+def test_an_engine_that_loses_a_block_does_not_go_on(
+    engine: BatchedTextGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BlockManager, "release", lambda blocks, sequence: None)
+    with pytest.raises(BlockAccountingBroken):
+        run(engine, [ask("the cat")])
 
 
 def test_text_is_what_the_tokenizer_decodes(engine: BatchedTextGeneration, folder: Path) -> None:

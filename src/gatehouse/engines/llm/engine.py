@@ -43,6 +43,8 @@ from gatehouse.engines.text.token_texts import TokenTexts
 
 # How long a step waits when every running sequence waits for its grammar.
 _GRAMMAR_WAIT_SECONDS = 0.02
+# Blocks are counted when nobody runs, but not more often than this.
+_AUDIT_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +107,7 @@ class BatchedTextGeneration:
             BlockManager(runner.num_blocks, runner.block_size), limits or SchedulerLimits()
         )
         self._inbox = Inbox()
+        self._next_audit = 0.0
         self._adapters = AdapterHolds(runner.adapters)
         self._running: dict[int, _Running] = {}
         self._by_scheduled: dict[ScheduledSequence, _Running] = {}
@@ -161,6 +164,8 @@ class BatchedTextGeneration:
             running = self._by_scheduled.get(scheduled)
             if running is not None:
                 outputs.append(self._advance(running, logits, row))
+        if not self._running:
+            self._audit()
         return outputs
 
     def memory_bytes(self) -> int:
@@ -172,6 +177,12 @@ class BatchedTextGeneration:
             self._remove(running)
         self._reader.close()
         self._runner.close()
+
+    def _audit(self) -> None:
+        """Check now and then that nobody left blocks behind. The host does not outlive that."""
+        if time.monotonic() >= self._next_audit:
+            self.scheduler.audit()
+            self._next_audit = time.monotonic() + _AUDIT_SECONDS
 
     def _read_inbox(self) -> None:
         added, cancelled = self._inbox.take()

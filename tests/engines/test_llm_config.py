@@ -1,12 +1,14 @@
 """What `config.json` says, in the words of transformers 4 and 5, and what cannot be."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoConfig
 
+from gatehouse.engines.base import ModelNotLoadable
 from gatehouse.engines.llm.config import DecoderConfig, parse_config, read_config
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken
 from gatehouse.engines.llm.rotary import RotaryKind
@@ -232,16 +234,25 @@ def test_what_is_only_unknown_is_told_apart(changes: dict[str, Any]) -> None:
         parse_config(_LLAMA | changes)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a":' * 100_000, "\xff", '{"a": NaN}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a":' * 100_000, "\xff"])
 def test_a_file_of_another_kind_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ConfigBroken, match="cannot be read"):
+    with pytest.raises(ModelNotLoadable, match=r"is not (JSON|a JSON object)"):
         read_config(tmp_path)
+
+
+def test_numbers_that_are_none_are_refused_where_they_matter(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(_LLAMA | {"time_step_limit": [math.inf]}))
+    assert read_config(tmp_path).hidden_size == 64
+    for name in ("rms_norm_eps", "rope_theta", "hidden_size"):
+        (tmp_path / "config.json").write_text(json.dumps(_LLAMA | {name: math.nan}))
+        with pytest.raises(ConfigBroken, match=name):
+            read_config(tmp_path)
 
 
 def test_a_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigBroken, match="no `config"):
+    with pytest.raises(ModelNotLoadable, match="no `config"):
         read_config(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(_LLAMA) + " " * 2**23)
-    with pytest.raises(ConfigBroken, match="too large"):
+    (tmp_path / "config.json").write_text(json.dumps(_LLAMA) + " " * 2**24)
+    with pytest.raises(ModelNotLoadable, match="too large"):
         read_config(tmp_path)

@@ -258,5 +258,5 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_any_config_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotLoadable, match=r"`config.json` cannot be read"):
+    with pytest.raises(ModelNotLoadable, match=r"no `config.json`"):
         load_generation_defaults(tmp_path, SIZE)

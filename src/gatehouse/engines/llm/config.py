@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown, ConfigBroken, ConfigFields
 from gatehouse.engines.llm.config_rotary import (
     MAX_CONTEXT_LENGTH,
@@ -16,8 +14,8 @@ from gatehouse.engines.llm.config_rotary import (
     read_rotary,
 )
 from gatehouse.engines.llm.rotary import RotaryParameters
+from gatehouse.engines.text.json_files import json_object
 
-MAX_CONFIG_BYTES = 8 * 2**20
 MAX_LAYERS = 512
 MAX_HEADS = 1_024
 MAX_HEAD_DIM = 512
@@ -88,18 +86,11 @@ def read_config(folder: Path, context_length: int | None = None) -> DecoderConfi
             context unless more is wanted here.
 
     Raises:
-        ConfigBroken: It is missing, or says what cannot be.
+        ModelNotLoadable: It is missing or no JSON.
+        ConfigBroken: It says what cannot be.
         ArchitectureUnknown: It says what this engine does not know.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigBroken("The model has no `config.json`.")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ConfigBroken("`config.json` is too large.")
-    try:
-        entries = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigBroken("`config.json` cannot be read.") from error
+    entries = json_object(folder / "config.json")
     return parse_config(entries, context_length)
 
 

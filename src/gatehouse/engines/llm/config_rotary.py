@@ -67,6 +67,8 @@ def read_rotary(
     allowed = fields.integer("max_position_embeddings", MAX_CONTEXT_LENGTH, default=2048)
     original = _original_context_length(fields, rope, allowed)
     is_long = kind is RotaryKind.LONGROPE
+    if is_long and original < 2:
+        raise ConfigBroken("`original_max_position_embeddings` is not above 1.")
     low = rope.number("low_freq_factor", 1.0)
     high = rope.number("high_freq_factor", 4.0)
     if kind is RotaryKind.LLAMA3 and low >= high:

@@ -4,19 +4,18 @@ Read as `generate` of `transformers` reads it. What beams, caches, lengths or as
 is left out: a sequence is decoded alone, and the request says how long it gets.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gatehouse.engines.base import ModelNotLoadable, RunnerUnsuited
+from gatehouse.engines.text.json_files import json_object
 
 # Beyond these a penalty has no more effect, and float32 overflows.
 LOWEST_PENALTY: Final = 1e-5
 HIGHEST_PENALTY: Final = 1e5
 HIGHEST_TEMPERATURE: Final = 1e9  # Every token is as likely as any other long before.
 
-_MAX_FILE_BYTES = 16 << 20
 _MAX_EOS_TOKENS = 256
 _MAX_BAD_WORD_LENGTH = 256
 _HIGHEST_ID = 2**31 - 1
@@ -155,27 +154,13 @@ class _Values:
 
 def _generation_config(folder: Path) -> dict[str, Any]:
     if (folder / "generation_config.json").exists():
-        return _json_object(folder / "generation_config.json")
-    config = _json_object(folder / "config.json")
+        return json_object(folder / "generation_config.json")
+    config = json_object(folder / "config.json")
     for name in ("decoder", "generator", "text_config"):
         inner = config.get(name)
         if inner and isinstance(inner, dict):
             return inner | {key: value for key, value in config.items() if value is not None}
     return config
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ModelNotLoadable(f"`{path.name}` is too large.")
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelNotLoadable(f"`{path.name}` cannot be read.") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelNotLoadable(f"`{path.name}` is not JSON.") from error
-    if not isinstance(value, dict):
-        raise ModelNotLoadable(f"`{path.name}` is not a JSON object.")
-    return value
 
 
 def _bad_words(

@@ -1,6 +1,5 @@
 """What every engine reads of a model's folder: its configuration and its tokenizer, no code."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import AutoTokenizer
 
 from gatehouse.engines.base import ModelNotLoadable
 from gatehouse.engines.text.harmless import harmless_reason
+from gatehouse.engines.text.json_files import json_object
 
 _JSON_OBJECTS = (
     "tokenizer_config.json",
@@ -22,6 +22,8 @@ _JSON_OBJECTS = (
     "added_tokens.json",
     "generation_config.json",
 )
+# Of a large vocabulary with its merges.
+_MAX_TOKENIZER_BYTES = 256 << 20
 # What libraries raise with a sentence for people; the rest are Python's own, about their insides.
 _WORDED = (ValueError, OSError, ImportError, SafetensorError)
 
@@ -32,8 +34,6 @@ def checked_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelNotLoadable: There is none, or it wants code from elsewhere.
     """
-    if not (folder / "config.json").exists():
-        raise ModelNotLoadable("The repository has no `config.json`.")
     config = json_object(folder / "config.json")
     for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
         # `owner/name` would make transformers fetch compiled kernels from a hub.
@@ -63,27 +63,12 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def json_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds.
-
-    Raises:
-        ModelNotLoadable: That is no object.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelNotLoadable(f"`{path.name}` is not JSON.") from error
-    if not isinstance(value, dict):
-        raise ModelNotLoadable(f"`{path.name}` is not a JSON object.")
-    return value
-
-
 def reason_not_loadable(error: Exception, folder: Path) -> str:
     """Why the folder cannot be loaded, with nothing of this machine in it."""
     try:
         for name in _JSON_OBJECTS:
             if (folder / name).exists():
-                json_object(folder / name)
+                json_object(folder / name, _MAX_TOKENIZER_BYTES)
     except ModelNotLoadable as broken:
         return broken.message
     field = re.search(r"field '(\w+)'", str(error))

@@ -123,7 +123,7 @@ def test_everything_lands_where_it_belongs() -> None:
         ({"max_new_tokens": 1001}, "`max_new_tokens` must be <= 1000 on your plan. Given: 1001"),
         ({"stop": list("abcde")}, "`stop` supports up to 4 stop sequences. Given: 5"),
         ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
-        ({"adapter_id": "x"}, "`adapter_id` names no adapter of this model"),
+        ({"adapter_id": "x"}, "`adapter_id` must name a repository, such as `org/name`"),
         ({"grammar": {"type": "json", "value": 3}}, "grammar is not supported"),
         (
             {"grammar": {"type": "json", "value": {}}},

@@ -88,7 +88,7 @@ class OpenVinoRunner:
             adapters: Those at hand, for a graph that takes any.
 
         Raises:
-            OutOfBlocks: There is no room for a block.
+            OutOfBlocks: There is no room for a block, or no memory for all.
         """
         self.config = config
         self.vocabulary_size = config.vocabulary_size
@@ -114,7 +114,7 @@ class OpenVinoRunner:
         if self.num_blocks < 1:
             raise OutOfBlocks("The memory for keys and values holds not a single block.")
         for place, (kind, shape) in blocks.items():
-            kept = openvino.Tensor(kind, openvino.Shape([self.num_blocks + 1, *shape]))
+            kept = _reserved(kind, [self.num_blocks + 1, *shape])
             self._request.set_input_tensor(place, kept)
 
     def run(self, batch: Batch) -> Logits:
@@ -217,6 +217,17 @@ class OpenVinoRunner:
     def close(self) -> None:
         """See `ModelRunner`. Nothing may be called afterwards."""
         del self._request, self._borrowed
+
+
+def _reserved(kind: Any, shape: list[int]) -> Any:
+    """A tensor of blocks, whose memory is taken as they are written."""
+    try:
+        return openvino.Tensor(kind, openvino.Shape(shape))
+    # What OpenVINO makes of memory that it does not get.
+    except RuntimeError as error:
+        raise OutOfBlocks(
+            "There is not enough memory for the keys and values of a whole context."
+        ) from error
 
 
 def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:

@@ -1,5 +1,11 @@
-"""Small pieces that every part of a graph is made with: constants, and parts of values."""
+"""Small pieces that every part of a graph is made with: constants, and parts of values.
 
+Equal constants are one node, for all graphs of this process: every layer has the same dozens, they
+were half of the nodes, and the time to compile a graph goes by their number. So graphs are built by
+one thread at a time.
+"""
+
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,14 +16,28 @@ from gatehouse.engines.llm.quiet_openvino import ops
 Node = Any
 
 
+@cache
 def floats(*values: float) -> Node:
     """A constant: a number, or a row of them."""
     array = np.array(values, np.float32)
     return ops.constant(array if len(values) > 1 else array.reshape(()))
 
 
+@cache
 def integers(*values: int) -> Node:
     return ops.constant(np.array(values, np.int64))
+
+
+@cache
+def number(kind: Any, value: float) -> Node:
+    """A constant of one number, of a numpy type."""
+    return ops.constant(kind(value))
+
+
+@cache
+def zeros(kind: Any, *shape: int) -> Node:
+    """A constant full of zeros; with a size of 0, of nothing."""
+    return ops.constant(np.zeros(shape, kind))
 
 
 def split(x: Node, axis: int, *sizes: int) -> list[Node]:

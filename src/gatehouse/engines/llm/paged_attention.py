@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from gatehouse.engines.llm.quiet_openvino import openvino, ops
+from gatehouse.engines.llm.nodes import number, zeros
+from gatehouse.engines.llm.quiet_openvino import openvino
 
 
 def paged_attention(
@@ -20,33 +21,29 @@ def paged_attention(
         scale: What products of queries and keys are multiplied by.
         window: How many tokens are seen, the own among them; 0: all.
     """
-
-    def empty(kind: Any, *shape: int) -> Any:
-        return ops.constant(np.zeros(shape, kind))
-
     inputs = [
         *flat,
         *kept,
         *batch,
-        ops.constant(np.float32(scale)),
-        ops.constant(np.int32(window)),
-        empty(np.float32, 0),  # slopes of ALiBi
+        number(np.float32, scale),
+        number(np.int32, window),
+        zeros(np.float32, 0),  # slopes of ALiBi
         longest,
-        empty(np.int32, 0),  # windows of attention scores
-        empty(np.int32, 0),  # blocks whose keys are turned again
-        empty(np.int32, 0),  # by how much
-        empty(np.float32, 0),  # with which angles
-        empty(np.float32, 0),  # sparse attention: thresholds
-        empty(np.int32),  # its block size
-        empty(np.int32),  # its stride
-        empty(np.float32, 0, 0, 0, 0),  # attention sinks
-        empty(np.int32),  # eviction of blocks: how many of the first stay
-        empty(np.int32, 0),  # how much is evicted
-        empty(np.int32, 0),  # which blocks count as different
-        empty(np.int32, 0),  # where each sequence's begin
-        empty(np.int32, 0),  # kinds of tokens
-        empty(np.uint8, 0),  # a mask among the new tokens
-        empty(np.int32, 0),  # where each sequence's begins
+        zeros(np.int32, 0),  # windows of attention scores
+        zeros(np.int32, 0),  # blocks whose keys are turned again
+        zeros(np.int32, 0),  # by how much
+        zeros(np.float32, 0),  # with which angles
+        zeros(np.float32, 0),  # sparse attention: thresholds
+        zeros(np.int32),  # its block size
+        zeros(np.int32),  # its stride
+        zeros(np.float32, 0, 0, 0, 0),  # attention sinks
+        zeros(np.int32),  # eviction of blocks: how many of the first stay
+        zeros(np.int32, 0),  # how much is evicted
+        zeros(np.int32, 0),  # which blocks count as different
+        zeros(np.int32, 0),  # where each sequence's begin
+        zeros(np.int32, 0),  # kinds of tokens
+        zeros(np.uint8, 0),  # a mask among the new tokens
+        zeros(np.int32, 0),  # where each sequence's begins
     ]
     return openvino.op._PagedAttentionExtension(  # noqa: SLF001 - there is no public one
         [node.output(0) for node in inputs]

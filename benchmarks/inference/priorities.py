@@ -15,7 +15,7 @@ from benchmarks.inference.demo_hub import PATH, DemoHub, running_demo_hub
 from benchmarks.inference.open_streams import Stream
 
 NUM_TOKENS = 20
-NUM_FREE_USERS = 3
+NUM_FREE_USERS = 6
 # Of each free user at any moment. Their plan lets them have one more, which is for the one that is
 # measured. All together are about three times what the engine runs at once.
 NUM_UNDER_WAY = 15

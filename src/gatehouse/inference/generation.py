@@ -20,6 +20,7 @@ from gatehouse.engines.base import (
     InfillPrompt,
     ModelDescription,
     SequenceOutput,
+    TaskPrompt,
     TextPrompt,
 )
 from gatehouse.inference.errors import SuffixNotSupported, ValidationFailed
@@ -222,7 +223,7 @@ def _check_fits(request: GenerationRequest, description: ModelDescription) -> No
     if isinstance(prompt, InfillPrompt) and not description.can_infill:
         raise SuffixNotSupported
     if isinstance(prompt, TextPrompt) and prompt.truncate is not None:
-        largest = description.context_length - 1
+        largest = description.longest_prompt
         if not 0 < prompt.truncate <= largest:
             raise ValidationFailed(
                 f"`truncate` must be strictly positive and less than {largest}. "
@@ -233,12 +234,12 @@ def _check_fits(request: GenerationRequest, description: ModelDescription) -> No
 def _nth_request(job: TextGenerationJob, prompt: str, number: int) -> GenerationRequest:
     """The request for one of several sequences: each has a seed of its own."""
     template = job.request.prompt
-    assert isinstance(template, TextPrompt)
+    assert isinstance(template, TextPrompt | TaskPrompt)
     sampling = job.request.sampling
     if sampling.seed is not None:
         sampling = msgspec.structs.replace(sampling, seed=(sampling.seed + number) % _SEEDS)
     return msgspec.structs.replace(
-        job.request, prompt=TextPrompt(prompt, template.truncate), sampling=sampling
+        job.request, prompt=msgspec.structs.replace(template, text=prompt), sampling=sampling
     )
 
 

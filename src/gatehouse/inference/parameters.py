@@ -39,10 +39,15 @@ class ConversationalRemoved(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class RouteDefaults:
-    """What a route assumes for parameters that are absent."""
+    """What a route assumes for parameters that are absent.
+
+    Attributes:
+        whole_answer: As many new tokens as the model says by itself, at most `max_new_tokens`.
+    """
 
     max_new_tokens: int
     return_full_text: bool
+    whole_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,13 @@ class TextGenerationJob:
         """At most so many tokens are generated for all its sequences."""
         num_sequences = len(self.prompts) * self.num_sequences * self.best_of
         return self.request.max_new_tokens * num_sequences
+
+    @property
+    def cache_parts(self) -> Any:
+        """The same for everybody who may run the model: the plan's priority is left out."""
+        request = msgspec.structs.replace(self.request, priority=0)
+        parts = (self.prompts, request, self.is_batch, self.num_sequences, self.best_of)
+        return (parts, self.return_full_text, self.with_details)
 
 
 def parse_text_generation(
@@ -112,6 +124,7 @@ def parse_text_generation(
         sampling=sampling,
         max_new_tokens=max_new_tokens or min(defaults.max_new_tokens, max_new_tokens_cap),
         fit_to_context=max_new_tokens is None,
+        whole_answer=defaults.whole_answer and max_new_tokens is None,
         max_total_tokens=fields.integer("max_length", 1),
         max_seconds=_max_seconds(fields),
         stop=stop,

@@ -21,6 +21,10 @@ _CACHED_INFOS = 2_000
 # Endings of the class names in `config.json`'s `architectures`, longest first, and the task they
 # run.
 _TASK_BY_ARCHITECTURE = {
+    "WhisperForConditionalGeneration": "automatic-speech-recognition",
+    "T5WithLMHeadModel": "text2text-generation",
+    "EncoderDecoderModel": "text2text-generation",
+    "MarianMTModel": "translation",
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
     "ForMaskedLM": "fill-mask",
@@ -145,6 +149,8 @@ def _task(metadata: dict[str, Any], config: dict[str, Any] | None, paths: set[st
     name = architectures[0] if isinstance(architectures, list) and architectures else None
     if not isinstance(name, str):
         return None
+    if name.endswith("ForConditionalGeneration") and "vision_config" in (config or {}):
+        return "image-text-to-text"
     return next((task for end, task in _TASK_BY_ARCHITECTURE.items() if name.endswith(end)), None)
 
 

@@ -9,10 +9,21 @@ from gatehouse.repos.repository import Repository
 _AUTO_CLASSES = {
     "text-generation": "AutoModelForCausalLM",
     "text2text-generation": "AutoModelForSeq2SeqLM",
+    "summarization": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
     "text-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "fill-mask": "AutoModelForMaskedLM",
+}
+
+
+_SAMPLE = "The tower was built in 1889 and was the tallest in the world for forty years."
+# Tasks that a text is sent for, and how `InferenceClient` calls each.
+_CLIENT_METHODS = {
+    "text2text-generation": "text_generation",
+    "summarization": "summarization",
+    "translation": "translation",
 }
 
 
@@ -62,6 +73,11 @@ def _model_snippets(
     if info.task == "text-generation":
         found.append(Snippet("Run it with curl", _curl(name, base_url, needs_token=needs_token)))
         found.append(Snippet("Run it from Python", _inference(name, base_url, shell)))
+    elif info.task in _CLIENT_METHODS:
+        code = _posted(f'{{"inputs": "{_SAMPLE}"}}', name, base_url, needs_token=needs_token)
+        found.append(Snippet("Run it with curl", code))
+        method = _CLIENT_METHODS[info.task]
+        found.append(Snippet("Run it from Python", _called(method, name, base_url, shell)))
     if "tokenizer.json" in paths:
         code = _transformers_js(name, base_url, needs_token=needs_token)
         found.append(Snippet("Transformers.js (Node)", code))
@@ -93,12 +109,26 @@ def _git(repository: Repository, base_url: str, *, needs_token: bool) -> str:
 
 
 def _curl(name: str, base_url: str, *, needs_token: bool) -> str:
+    body = '{"inputs": "Once upon a time", "parameters": {"max_new_tokens": 60}}'
+    return _posted(body, name, base_url, needs_token=needs_token)
+
+
+def _posted(body: str, name: str, base_url: str, *, needs_token: bool) -> str:
     header = '  -H "Authorization: Bearer $HF_TOKEN" \\\n' if needs_token else ""
     return (
         f"curl {base_url}/models/{name} \\\n{header}"
         '  -H "Content-Type: application/json" \\\n'
-        """  -d '{"inputs": "Once upon a time", "parameters": {"max_new_tokens": 60}}'"""
+        f"  -d '{body}'"
     )
+
+
+def _called(method: str, name: str, base_url: str, shell: str) -> str:
+    code = (
+        "from huggingface_hub import InferenceClient\n\n"
+        f'client = InferenceClient(model="{base_url}/models/{name}")\n'
+        f'print(client.{method}("{_SAMPLE}"))'
+    )
+    return _python(shell, code)
 
 
 def _inference(name: str, base_url: str, shell: str) -> str:

@@ -19,6 +19,7 @@ from gatehouse.api.inference.embeddings import answer_sentences
 from gatehouse.api.inference.events import EventStream
 from gatehouse.api.inference.paths import model_paths
 from gatehouse.api.inference.refusals import InferenceRoute, refusal
+from gatehouse.api.inference.text_tasks import answer_named_task
 from gatehouse.core.errors import GatehouseError
 from gatehouse.http.json_bodies import BodyInvalid
 from gatehouse.inference.cache.answer_file import CachedAnswer
@@ -30,7 +31,8 @@ from gatehouse.inference.parameters import (
     TextGenerationJob,
     parse_text_generation,
 )
-from gatehouse.inference.tasks import TEXT_GENERATION
+from gatehouse.inference.tasks import ANSWER_KEYS, TEXT_GENERATION
+from gatehouse.inference.text_tasks import wants_text_generation
 
 router = APIRouter(route_class=InferenceRoute)
 busiest = APIRouter(route_class=InferenceRoute)
@@ -48,13 +50,16 @@ async def answer_whatever(call: ModelCall, request: Request) -> Response:
     """The answer to what the body asks for, by what the model does."""
     if await call.is_for_vectors():
         return await answer_sentences(call, await read_inputs(request))
-    return await answer_text_task(call, request)
+    return await answer_text_task(call, request, await call.text_task())
 
 
-async def answer_text_task(call: ModelCall, request: Request) -> Response:
-    """The answer of a model of text: a continuation, a chat or a completion, streamed or whole."""
+async def answer_text_task(call: ModelCall, request: Request, task: str | None) -> Response:
+    """The answer of a model of text: a continuation, a chat or a completion, streamed or whole.
+
+    `task` is what is asked of it; None if nobody knows.
+    """
     try:
-        return await _dispatch(call, await read_inputs(request))
+        return await _dispatch(call, await read_inputs(request), task)
     except (BodyInvalid, ValidationFailed, ConversationalRemoved) as error:
         raise await _other_task(call) or error from None
 
@@ -70,14 +75,18 @@ async def _other_task(call: ModelCall) -> TaskNotSupported | None:
     return None
 
 
-async def _dispatch(call: ModelCall, body: dict[str, Any]) -> Response:
+async def _dispatch(call: ModelCall, body: dict[str, Any], task: str | None) -> Response:
     if isinstance(body.get("messages"), list):
         return await answer_chat(call, body)
     if body.get("inputs") is None and body.get("prompt") is not None:
         return await answer_completion(call, body)
-    # InferenceClient's users see the continuation only, as its documentation says.
-    is_hub_client = "hf_hub/" in call.user_agent
-    defaults = RouteDefaults(_SERVERLESS_NEW_TOKENS, return_full_text=not is_hub_client)
+    if task in ANSWER_KEYS and not wants_text_generation(body):
+        return await answer_named_task(call, body, task)
+    defaults = RouteDefaults(call.limits.max_new_tokens, return_full_text=False, whole_answer=True)
+    if task in (None, TEXT_GENERATION):
+        # InferenceClient's users see the continuation only, as its documentation says.
+        is_hub_client = "hf_hub/" in call.user_agent
+        defaults = RouteDefaults(_SERVERLESS_NEW_TOKENS, return_full_text=not is_hub_client)
     return await answer_text(
         call, body, defaults, as_list=True, is_stream=body.get("stream") is True
     )
@@ -136,7 +145,7 @@ async def _run(
             call,
             body,
             target,
-            _cached_parts(job),
+            job.cache_parts,
             run,
             task=TEXT_GENERATION,
             variant="list" if as_list else "object",
@@ -157,13 +166,6 @@ def _stream(call: ModelCall, body: dict[str, Any], job: TextGenerationJob) -> Re
         lambda error: refusal(call.request, error, call.headers),
         error_body,
     )
-
-
-def _cached_parts(job: TextGenerationJob) -> Any:
-    """The same for everybody who may run the model: the plan's priority is left out."""
-    request = msgspec.structs.replace(job.request, priority=0)
-    parts = (job.prompts, request, job.is_batch, job.num_sequences, job.best_of)
-    return (parts, job.return_full_text, job.with_details)
 
 
 busiest.add_api_route("/models/{namespace:name}/{name:name}", run_model, methods=["POST"])

@@ -69,11 +69,12 @@ async def answer_info(call: ModelCall) -> Response:
         "model_dtype": description.dtype,
         "model_device_type": description.device,
         "engine": description.engine,
+        "is_encoder_decoder": description.encoder_length is not None,
         "max_concurrent_requests": call.limits.num_concurrent,
         "max_best_of": MAX_BEST_OF,
         "max_stop_sequences": MAX_STOP_SEQUENCES,
-        "max_input_length": description.context_length - 1,
-        "max_input_tokens": description.context_length - 1,
+        "max_input_length": description.longest_prompt,
+        "max_input_tokens": description.longest_prompt,
         "max_total_tokens": description.context_length,
         "validation_workers": 1,
         "max_client_batch_size": MAX_BATCH,
@@ -99,7 +100,9 @@ async def answer_health(call: ModelCall) -> Response:
 
 
 async def _task(call: ModelCall) -> str:
-    return FEATURE_EXTRACTION if await call.is_for_vectors() else TEXT_GENERATION
+    if await call.is_for_vectors():
+        return FEATURE_EXTRACTION
+    return await call.text_task() or TEXT_GENERATION
 
 
 async def _state(call: ModelCall) -> str:

@@ -14,11 +14,12 @@ from gatehouse.api.inference.embeddings import answer_features, answer_similarit
 from gatehouse.api.inference.generate import answer_text_task
 from gatehouse.api.inference.paths import MODEL, model_paths
 from gatehouse.api.inference.refusals import InferenceRoute
+from gatehouse.engines.registry import EngineName
 from gatehouse.http.context import ServicesDependency
 from gatehouse.http.gates import PublicGate
 from gatehouse.identity.actors import Actor
 from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
-from gatehouse.inference.tasks import ENGINE_BY_TASK, SENTENCE_SIMILARITY, TEXT_GENERATION
+from gatehouse.inference.tasks import ENGINE_BY_TASK, SENTENCE_SIMILARITY, may_be_asked
 
 router = APIRouter(route_class=InferenceRoute)
 
@@ -27,10 +28,14 @@ _Anybody = Annotated[Actor, Depends(PublicGate("lists only what the caller may r
 
 async def pipeline(task: str, call: ModelCallDependency, request: Request) -> Response:
     """Run a model, if the task is one that it does."""
-    if task not in ENGINE_BY_TASK:
+    engine = ENGINE_BY_TASK.get(task)
+    if engine is None:
         raise TaskNotSupported(task, call.name)
-    if task == TEXT_GENERATION:
-        return await answer_text_task(call, request)
+    if engine is EngineName.TEXT_GENERATION:
+        own = await call.text_task()
+        if own is not None and not may_be_asked(own, task):
+            raise TaskNotSupported(task, call.name)
+        return await answer_text_task(call, request, task)
     body = await read_inputs(request)
     if task == SENTENCE_SIMILARITY:
         return await answer_similarity(call, body)

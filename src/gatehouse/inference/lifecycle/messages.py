@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from gatehouse.engines.base import EngineOptions, ModelDescription
+from gatehouse.engines.base import EngineOptions, ModelDescription, Speculation
 from gatehouse.engines.registry import EngineName
 
 
@@ -12,8 +12,10 @@ def described(options: EngineOptions) -> str:
     """What is not as it is by itself, for keys: empty for most models."""
     if options == EngineOptions():
         return ""
-    adapters = "-adapters" if options.takes_adapters else ""
-    return f":{options.runner}-{options.precision}-{options.weight_format}{adapters}"
+    more = "-adapters" if options.takes_adapters else ""
+    if options.speculation is not Speculation.OFF:
+        more += f"-{options.speculation}"
+    return f":{options.runner}-{options.precision}-{options.weight_format}{more}"
 
 
 class ModelSource(msgspec.Struct, frozen=True):
@@ -29,6 +31,7 @@ class ModelSource(msgspec.Struct, frozen=True):
         keeps_answers: False if its owner wants no answer of it in the response cache.
         commit_oid: The commit that was asked for.
         options: How it is to be run; part of the key.
+        task: What its card or its files say that it does. No part of the key.
     """
 
     key: str
@@ -40,6 +43,7 @@ class ModelSource(msgspec.Struct, frozen=True):
     keeps_answers: bool = True
     commit_oid: str = ""
     options: EngineOptions = EngineOptions()
+    task: str = "text-generation"
 
     @property
     def version(self) -> str:

@@ -95,6 +95,7 @@ class ModelSources:
             engine=ENGINE_BY_TASK[task],
             keeps_answers=keeps_answers(info.metadata),
             options=_with_copies(key.options, folder.copies),
+            task=task,
         )
 
     def _model_file(self, repository: Repository, file: File) -> ModelFile:

@@ -47,10 +47,20 @@ from gatehouse.repos.repository import Repository
 _call_numbers = itertools.count(1)
 
 # What is chosen for a model by itself, given adapters to run, is the one that runs them.
-RUNS_ADAPTERS = frozenset({RunnerName.AUTO, RunnerName.OPENVINO})
+_RUN_ADAPTERS = frozenset({RunnerName.AUTO, RunnerName.OPENVINO})
 
 Result = TypeVar("Result")
 Runnable = Annotated[Repository, Depends(ModelGate())]
+
+
+class AdapterRefused(ValidationFailed):
+    """What runs the model takes no adapters."""
+
+    def __init__(self, runner: str) -> None:
+        super().__init__(
+            f"`adapter_id` needs the runner `{RunnerName.OPENVINO}`, and this model is run by "
+            f"{runner}"
+        )
 
 
 @dataclass(eq=False)
@@ -242,12 +252,10 @@ class ModelCall:
         self, source: ModelSource | RemoteSource, adapter: NamedModel
     ) -> tuple[ModelSource, AdapterSource]:
         """The model in a host that takes adapters, and the adapter."""
-        runner = source.options.runner if isinstance(source, ModelSource) else "another server"
-        if not isinstance(source, ModelSource) or runner not in RUNS_ADAPTERS:
-            raise ValidationFailed(
-                f"`adapter_id` needs the runner `{RunnerName.OPENVINO}`; this model is run by "
-                f"{runner}"
-            )
+        if isinstance(source, RemoteSource):
+            raise AdapterRefused("another server")
+        if source.options.runner not in _RUN_ADAPTERS:
+            raise AdapterRefused(f"`{source.options.runner}`")
         sources, named = self.services.adapter_sources, (adapter.repository, adapter.revision)
         found = sources.remembered(*named)
         if found is None:

@@ -13,6 +13,7 @@ from gatehouse.inference.lifecycle.channel import Channel
 from gatehouse.inference.lifecycle.leases import Leases
 from gatehouse.inference.lifecycle.messages import (
     Acquire,
+    Declined,
     Granted,
     ModelSource,
     Release,
@@ -25,6 +26,19 @@ pytestmark = pytest.mark.anyio
 
 SOURCE = ModelSource("a", "a", "/models/a", 1024)
 DESCRIPTION = ModelDescription("echo", "None", 8, False, (), "none", "cpu", 0)
+
+
+class SlowHosts:
+    """Hosts that never get ready."""
+
+    def start(self, order: ForkHost) -> None:
+        pass
+
+    def end(self, _host_id: int) -> None:
+        pass
+
+    def startup_seconds(self) -> float:
+        return 0.0
 
 
 class ReadyHosts:
@@ -103,3 +117,35 @@ async def test_worker_that_goes_gives_everything_back(leases: Leases) -> None:
     assert [type(message) for message in written.sent] == [Granted, Granted]
     assert written.num_leases == 2
     assert num_leases(leases) == 0
+
+
+@dataclass
+class PatientChannel(WrittenChannel):
+    """One that stays until everything is answered, a minute later."""
+
+    is_all_answered: anyio.Event = field(default_factory=anyio.Event)
+
+    async def receive_all(self) -> AsyncIterator[WorkerToSupervisor]:
+        (messages,) = self.packets
+        self.leases.clock = lambda: 0.0
+        for message in messages:
+            yield message
+        await anyio.wait_all_tasks_blocked()
+        self.leases.clock = lambda: 60.0
+        await self.is_all_answered.wait()
+
+    async def send(self, message: SupervisorToWorker) -> None:
+        await super().send(message)
+        if len(self.sent) == len(self.packets[0]):
+            self.is_all_answered.set()
+
+
+async def test_whoever_has_waited_for_a_model_does_not_wait_to_be_refused() -> None:
+    """Refusals of one caller are a second apart, but the wait for the model counts."""
+    leases = Leases("/nowhere/supervisor.sock", 2**40, 60.0, 2)
+    leases.use(SlowHosts())
+    wishes = [Acquire(ticket, SOURCE, wait_seconds=0.2, caller="ada") for ticket in range(60)]
+    written = PatientChannel(leases, [list(wishes)])
+    with anyio.fail_after(20):
+        await serve(leases, written)
+    assert {type(message) for message in written.sent} == {Declined}

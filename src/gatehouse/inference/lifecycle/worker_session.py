@@ -78,6 +78,7 @@ class WorkerSession:
             await self._answer(wish.ticket, answer)
 
     async def _answer_to(self, wish: Acquire) -> Placement | Declined:
+        asked_at = self.leases.clock()
         if not self._enter(wish):
             return Declined(0, DeclineReason.TOO_MANY)
         if not wish.may_load:
@@ -88,13 +89,16 @@ class WorkerSession:
             with anyio.move_on_after(wish.wait_seconds):
                 return await self.leases.acquire(wish.source)
             self.leases.wish(wish.source)
-        return await self._answer_slowly(wish)
+        return await self._answer_slowly(wish, asked_at)
 
-    async def _answer_slowly(self, wish: Acquire) -> Placement | Declined:
-        """The news that the model is loading, after the pause that this caller has to keep."""
+    async def _answer_slowly(self, wish: Acquire, asked_at: float) -> Placement | Declined:
+        """The news that the model is loading, after the pause that this caller has to keep.
+
+        What the caller has waited for the model is part of it.
+        """
         if wish.caller:
-            now = self.leases.clock()
-            pause = self.callers.pace.pause(wish.caller, wish.source.key, now)
+            turn = asked_at + self.callers.pace.pause(wish.caller, wish.source.key, asked_at)
+            pause = max(0.0, turn - self.leases.clock())
             with anyio.move_on_after(pause):
                 if wish.may_load:
                     return await self.leases.acquire(wish.source)

@@ -390,6 +390,13 @@ class WeightFormat(StrEnum):
     INT4 = "int4"  # one scale for each group of inputs of an output
 
 
+class Speculation(StrEnum):
+    """How tokens are guessed, several of which are then computed at once."""
+
+    OFF = "off"
+    PROMPT_LOOKUP = "prompt-lookup"  # what followed the last tokens the time before
+
+
 class EngineOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a model is to be run; what its engine does not know is left to others.
 
@@ -405,6 +412,7 @@ class EngineOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     weight_format: WeightFormat = WeightFormat.STORED
     takes_adapters: bool = False
     copies_folder: str | None = None
+    speculation: Speculation = Speculation.OFF
 
 
 class ModelDescription(msgspec.Struct, frozen=True):

@@ -42,6 +42,7 @@ class ModelOptionsRow(Base):
     runner: Mapped[str] = mapped_column(String(32))
     precision: Mapped[str] = mapped_column(String(32))
     weight_format: Mapped[str] = mapped_column(String(32))
+    speculation: Mapped[str] = mapped_column(String(32), server_default="off")
 
 
 class UsageRow(Base):

@@ -143,6 +143,7 @@ def test_the_documents_work_as_written(reader: Reader) -> None:
         "docs/guides/tokens.md",
         "docs/reference/inference.md",
         "docs/guides/chat.md",
+        "docs/guides/adapters.md",
         "docs/guides/inference-operations.md",
         "docs/guides/plans.md",
         "docs/guides/remote-engines.md",

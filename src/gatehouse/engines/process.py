@@ -23,7 +23,12 @@ _OFFLINE_ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
 }
 # Everything else stays outside: the hub's environment may hold its secrets.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ")
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME"),
+    # Settings that hosts alone need.
+    *("GATEHOUSE_VLLM", "GATEHOUSE_VLLM_ARGUMENTS"),
+)
 _PR_SET_PDEATHSIG = 1
 
 # Under this, a second thread costs more than it gives (measured with a 15 M and a 135 M model).
@@ -37,7 +42,7 @@ def compute_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def choose_num_threads(weight_bytes: int, num_cores: int) -> int:
-    """Threads for tensor operations: one core is left to the hub on small machines."""
+    """Threads for operations of torch: one core is left to the hub on small machines."""
     if weight_bytes < _SMALL_MODEL_BYTES:
         return 1
     return max(1, num_cores - 1 if num_cores <= 8 else num_cores - 2)
@@ -57,7 +62,7 @@ def limit_memory(more_bytes: int) -> None:
     """Let allocations fail once this process has `more_bytes` more than now (Linux only).
 
     Files that are mapped for reading do not count. Should the machine run out of memory all the
-    same, this process is the first to go.
+    same, this process is the first to go. A program that it starts may lift the limit again.
     """
     if sys.platform != "linux":
         return
@@ -66,5 +71,17 @@ def limit_memory(more_bytes: int) -> None:
     wanted = int(line.split()[1]) * 1024 + more_bytes
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def descendants(pid: int) -> list[int]:
+    """A process, its children, theirs, and so on, as far as they still run (Linux)."""
+    found = [pid]
+    for parent in found:
+        for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += map(int, listed.read_text().split())
+            except OSError:
+                continue
+    return found

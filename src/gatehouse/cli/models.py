@@ -10,7 +10,7 @@ from gatehouse.cli.repositories import find_model, open_repositories
 from gatehouse.cli.workspace import open_workspace
 from gatehouse.core.clock import SystemClock
 from gatehouse.core.errors import Invalid, NotFound
-from gatehouse.engines.base import EngineOptions, Precision, RunnerName, WeightFormat
+from gatehouse.engines.base import EngineOptions, Precision, RunnerName, Speculation, WeightFormat
 from gatehouse.inference.lifecycle.model_options import ModelOptions
 from gatehouse.inference.lifecycle.pinned_models import PinnedModels
 from gatehouse.observability.audit import OPERATOR
@@ -30,8 +30,14 @@ RepositoryArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As `na
 class OptionsInvalid(Invalid):
     def __init__(self) -> None:
         super().__init__(
-            "With the runner `transformers`, `--precision` and `--weights` can only be `stored`."
+            "With the runner `transformers`, `--precision` and `--weights` can only be `stored`, "
+            "and `--speculation` only `off`."
         )
+
+
+class SpeculationInvalid(Invalid):
+    def __init__(self) -> None:
+        super().__init__("With the runner `vllm`, `--speculation` can only be `off`.")
 
 
 class NotPinned(NotFound):
@@ -74,13 +80,21 @@ def set_options(
     runner: Annotated[RunnerName | None, typer.Option(help="What runs it.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="What it is computed in.")] = None,
     weights: Annotated[WeightFormat | None, typer.Option(help="What weights are kept in.")] = None,
+    speculation: Annotated[
+        Speculation | None, typer.Option(help="How tokens are guessed before they are computed.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Say how a model of text is run, from its next request on, and print it.
 
-    The usual is `auto`, `stored` and `stored`.
+    The usual is `auto`, `stored`, `stored` and `off`.
     """
-    given = {"runner": runner, "precision": precision, "weight_format": weights}
+    given = {
+        "runner": runner,
+        "precision": precision,
+        "weight_format": weights,
+        "speculation": speculation,
+    }
     with open_workspace(data_dir) as workspace:
         repository = find_model(workspace, model)
         kept = ModelOptions(workspace.database, SystemClock())
@@ -89,11 +103,14 @@ def set_options(
         is_plain = options == EngineOptions(options.runner)
         if options.runner is RunnerName.TRANSFORMERS and not is_plain:
             raise OptionsInvalid
+        if options.runner is RunnerName.VLLM and options.speculation is not Speculation.OFF:
+            raise SpeculationInvalid
         if changes:
             kept.set(repository, options, by=OPERATOR)
     typer.echo(f"runner {options.runner}")
     typer.echo(f"precision {options.precision}")
     typer.echo(f"weights {options.weight_format}")
+    typer.echo(f"speculation {options.speculation}")
 
 
 @app.command("list")

@@ -5,6 +5,7 @@ Every step runs one batch: a token of each sequence that generates, and pieces o
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +30,13 @@ from gatehouse.engines.llm.adapter_holds import AdapterHolds
 from gatehouse.engines.llm.block_manager import BlockManager
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
 from gatehouse.engines.llm.inbox import Inbox
-from gatehouse.engines.llm.plan import Plan
+from gatehouse.engines.llm.plan import Plan, ProposedRows
 from gatehouse.engines.llm.prompt_scores import PromptScores
 from gatehouse.engines.llm.runner import Logits, ModelRunner
-from gatehouse.engines.llm.sampler import SamplingState, choose
+from gatehouse.engines.llm.sampler import Choice, SamplingState, choose
 from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence
 from gatehouse.engines.llm.scheduler import Scheduler, SchedulerLimits
+from gatehouse.engines.llm.speculation import Proposer
 from gatehouse.engines.text.chat_traits import chat_traits
 from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
 from gatehouse.engines.text.requests import RequestReader
@@ -80,6 +82,7 @@ class BatchedTextGeneration:
         defaults: What holds for sequences whose requests say nothing.
         facts: For `describe`.
         limits: What a step may be.
+        proposer: Guesses tokens that are run before they are chosen; None for no guesses.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class BatchedTextGeneration:
         defaults: GenerationDefaults,
         facts: ModelFacts,
         limits: SchedulerLimits | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
         self._runner = runner
+        self._proposer = proposer
         self._tokenizer = tokenizer
         self._defaults = defaults
         self._facts = facts
@@ -163,7 +168,8 @@ class BatchedTextGeneration:
         for row, scheduled in enumerate(plan.sampled):
             running = self._by_scheduled.get(scheduled)
             if running is not None:
-                outputs.append(self._advance(running, logits, row))
+                guessed = plan.proposed.get(scheduled)
+                outputs.append(self._advance(running, logits, row, guessed))
         if not self._running:
             self._audit()
         return outputs
@@ -266,35 +272,64 @@ class BatchedTextGeneration:
         failure = Failure(RefusalKind.GENERATION, message)
         return SequenceOutput(running.text.request_id, failure=failure)
 
-    def _advance(self, running: _Running, logits: Logits, row: int) -> SequenceOutput:
-        """Choose a sequence's next token, and end the sequence if it is its last."""
+    def _advance(
+        self, running: _Running, logits: Logits, row: int, guessed: ProposedRows | None
+    ) -> SequenceOutput:
+        """Choose a sequence's next token, and more as long as they were guessed.
+
+        The sequence ends here if one of them is its last.
+        """
         text, request_id = running.text, running.text.request_id
+        start = None
+        tokens: list[GeneratedToken] = []
         try:
-            start = None
             if not text.num_generated:
                 start = self._start(running)
             if text.max_new_tokens == 0:
                 self._remove(running)
                 return SequenceOutput(request_id, (), start, Finish(FinishReason.LENGTH, 0))
-            choice = choose(
-                logits,
-                row,
-                running.sampling,
-                text.request.num_top_tokens,
-                text.constraint,
-                with_logprob=text.request.with_logprobs,
-            )
+            for place, guess in _to_choose(row, guessed):
+                choice = self._choose(running, logits, place)
+                token, reason = self._take(running, choice)
+                tokens.append(token)
+                if reason is not None:
+                    self._remove(running)
+                    finish = Finish(reason, text.num_generated)
+                    return SequenceOutput(request_id, tuple(tokens), start, finish)
+                was_guessed = choice.token_id == guess
+                self.scheduler.append(running.scheduled, choice.token_id, was_guessed=was_guessed)
+                if not was_guessed:
+                    break
         except ArithmeticError as error:
             return self._fail(running, error)
-        piece, reason = text.take(choice.token_id)
-        token = GeneratedToken(
-            self._texts.scored(choice.token_id, choice.logprob), piece, self._texts.top(choice.top)
+        self._guess(running)
+        return SequenceOutput(request_id, tuple(tokens), start)
+
+    def _guess(self, running: _Running) -> None:
+        """Let tokens be run that may come next. What a grammar allows after them is not known."""
+        if self._proposer is None or running.text.constraint is not None:
+            return
+        num_tokens = self.scheduler.room_for_guesses(running.scheduled)
+        if num_tokens > 0:
+            running.scheduled.proposed_ids = self._proposer.propose(running.scheduled, num_tokens)
+
+    def _choose(self, running: _Running, logits: Logits, row: int) -> Choice:
+        request = running.text.request
+        return choose(
+            logits,
+            row,
+            running.sampling,
+            request.num_top_tokens,
+            running.text.constraint,
+            with_logprob=request.with_logprobs,
         )
-        if reason is None:
-            self.scheduler.append(running.scheduled, choice.token_id)
-            return SequenceOutput(request_id, (token,), start)
-        self._remove(running)
-        return SequenceOutput(request_id, (token,), start, Finish(reason, text.num_generated))
+
+    def _take(
+        self, running: _Running, choice: Choice
+    ) -> tuple[GeneratedToken, FinishReason | None]:
+        piece, reason = running.text.take(choice.token_id)
+        token = self._texts.scored(choice.token_id, choice.logprob)
+        return GeneratedToken(token, piece, self._texts.top(choice.top)), reason
 
     def _start(self, running: _Running) -> Start:
         text, scores = running.text, running.scores
@@ -311,3 +346,12 @@ def _salt(request: GenerationRequest) -> bytes:
     """Whose prompts may be used again: those of the same scope, run with the same adapter."""
     adapter = request.adapter.key if request.adapter else ""
     return f"{request.reuse_scope}\0{adapter}".encode()
+
+
+def _to_choose(row: int, guessed: ProposedRows | None) -> Iterator[tuple[int, int | None]]:
+    """Rows of logits, each with what was guessed to be chosen of it."""
+    if guessed is None:
+        yield row, None
+        return
+    rows = range(guessed.first_row, guessed.first_row + len(guessed.ids))
+    yield from zip((row, *rows), (*guessed.ids, None), strict=True)

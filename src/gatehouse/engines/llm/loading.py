@@ -4,12 +4,13 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from gatehouse.engines.base import EngineOptions, Precision
+from gatehouse.engines.base import EngineOptions, Precision, Speculation
 from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.engine import BatchedTextGeneration, ModelFacts
 from gatehouse.engines.llm.generation_defaults import load_generation_defaults
 from gatehouse.engines.llm.openvino_runner import ComputeType, RunnerOptions, load_runner
 from gatehouse.engines.llm.scheduler import SchedulerLimits
+from gatehouse.engines.llm.speculation import PromptLookup
 from gatehouse.engines.llm.weights import Checkpoint
 from gatehouse.engines.text.cache_bounds import CACHE_BYTES
 from gatehouse.engines.text.model_folder import checked_config, load_tokenizer
@@ -59,7 +60,8 @@ def load_batched_text_generation(
         dtype="float32" if is_exact else stored,
         num_parameters=sum(math.prod(tensor.shape) for tensor in checkpoint.values()),
     )
-    return BatchedTextGeneration(runner, tokenizer, defaults, facts, limits)
+    proposer = PromptLookup() if options.speculation is Speculation.PROMPT_LOOKUP else None
+    return BatchedTextGeneration(runner, tokenizer, defaults, facts, limits, proposer)
 
 
 def _cache_bytes(config: DecoderConfig, max_sequences: int, number_bytes: int) -> int:

@@ -1,8 +1,8 @@
 """What one step runs, laid out as the batch for the model runner."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,22 @@ class ScoredRows:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedRows:
+    """Logits after guesses. Row `first_row + i` is the one after `ids[i]`."""
+
+    first_row: int
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One step. A plan that is not completed is as if it had not been made.
 
     Attributes:
         batch: To be run.
         sampled: Row `i` of the logits gives the next token of `sampled[i]`.
+        proposed: What the rows after those are, of sequences in `sampled` whose next tokens were
+            guessed and are run too.
         scored: What the rows after those are.
         decodes: Sequences of which one generated token is run. Those that are not in `sampled`
             are replayed: they catch up with tokens that they had before they were preempted.
@@ -42,53 +52,100 @@ class Plan:
 
     batch: Batch
     sampled: list[ScheduledSequence]
+    proposed: dict[ScheduledSequence, ProposedRows]
     scored: list[ScoredRows]
     decodes: list[ScheduledSequence]
     pieces: list[PromptPiece]
 
 
+class _Stretch(NamedTuple):
+    """Tokens of one sequence that are run, the first of them at a position."""
+
+    sequence: ScheduledSequence
+    start: int
+    ids: NDArray[np.int64]
+
+
 def make_plan(decodes: list[ScheduledSequence], pieces: list[PromptPiece], block_size: int) -> Plan:
-    """Lay out one token of each of `decodes`, then the pieces. There must be any."""
-    sampled, rows = _sampled(decodes, pieces)
-    scored, scored_rows = _scored(pieces, len(decodes), len(sampled))
-    pasts = [sequence.num_computed for sequence in decodes]
-    pasts += [piece.start for piece in pieces]
-    ends = [past + 1 for past in pasts[: len(decodes)]] + [piece.stop for piece in pieces]
-    sequences = decodes + [piece.sequence for piece in pieces]
-    nums_blocks = [-(-end // block_size) for end in ends]
+    """Lay out one token of each of `decodes`, with guesses if it has any, then the pieces.
+
+    There must be any.
+    """
+    single = [sequence for sequence in decodes if not sequence.proposed_ids]
+    guessed = [_guessed(sequence) for sequence in decodes if sequence.proposed_ids]
+    stretches = guessed + [_piece(piece) for piece in pieces]
+    pasts = [sequence.num_computed for sequence in single]
+    lengths = [1] * len(single) + [len(stretch.ids) for stretch in stretches]
+    places = list(accumulate(lengths, initial=0))
+    sampled, rows = _sampled(single, guessed, pieces, places)
+    proposed, proposed_rows = _proposed(guessed, places[len(single) :], len(sampled))
+    first_scored = len(sampled) + sum(map(len, proposed_rows))
+    scored, scored_rows = _scored(pieces, places[len(decodes)], first_scored)
+    sequences = single + [stretch.sequence for stretch in stretches]
+    all_pasts = pasts + [stretch.start for stretch in stretches]
+    nums_blocks = [
+        -(-(past + length) // block_size) for past, length in zip(all_pasts, lengths, strict=True)
+    ]
     tables = [
         sequence.block_ids[:num_blocks]
         for sequence, num_blocks in zip(sequences, nums_blocks, strict=True)
     ]
     batch = Batch(
-        token_ids=_token_ids(decodes, pieces),
-        positions=_positions(pasts[: len(decodes)], pieces),
-        num_past=np.array(pasts, np.int32),
-        begins=_begins([end - past for past, end in zip(pasts, ends, strict=True)]),
+        token_ids=np.concatenate([_last_ids(single), *(stretch.ids for stretch in stretches)]),
+        positions=_positions(pasts, stretches),
+        num_past=np.array(all_pasts, np.int32),
+        begins=np.array(places, np.int32),
         block_ids=np.concatenate(tables),
-        block_begins=_begins(nums_blocks),
-        rows=np.concatenate([np.array(rows, np.int64), *scored_rows]),
+        block_begins=np.array(list(accumulate(nums_blocks, initial=0)), np.int32),
+        rows=np.concatenate([np.array(rows, np.int64), *proposed_rows, *scored_rows]),
         adapters=_adapters(sequences),
     )
-    return Plan(batch, sampled, scored, decodes, pieces)
+    return Plan(batch, sampled, proposed, scored, decodes, pieces)
+
+
+def _guessed(sequence: ScheduledSequence) -> _Stretch:
+    ids = [sequence.generated_ids[-1], *sequence.proposed_ids]
+    return _Stretch(sequence, sequence.num_computed, np.array(ids, np.int64))
+
+
+def _piece(piece: PromptPiece) -> _Stretch:
+    ids = piece.sequence.prompt_ids[piece.start : piece.stop]
+    return _Stretch(piece.sequence, piece.start, ids)
 
 
 def _sampled(
-    decodes: list[ScheduledSequence], pieces: list[PromptPiece]
+    single: list[ScheduledSequence],
+    guessed: list[_Stretch],
+    pieces: list[PromptPiece],
+    places: list[int],
 ) -> tuple[list[ScheduledSequence], list[int]]:
     """Sequences whose last known token is run, and where in the batch it is."""
     sampled, rows = [], []
-    for place, sequence in enumerate(decodes):
+    for place, sequence in enumerate(single):
         if sequence.num_computed + 1 == sequence.num_tokens:
             sampled.append(sequence)
             rows.append(place)
-    end = len(decodes)
-    for piece in pieces:
-        end += piece.stop - piece.start
+    for index, stretch in enumerate(guessed, start=len(single)):
+        sampled.append(stretch.sequence)
+        rows.append(places[index])
+    for index, piece in enumerate(pieces, start=len(single) + len(guessed)):
         if piece.stop == piece.sequence.num_tokens:
             sampled.append(piece.sequence)
-            rows.append(end - 1)
+            rows.append(places[index + 1] - 1)
     return sampled, rows
+
+
+def _proposed(
+    guessed: list[_Stretch], places: list[int], row: int
+) -> tuple[dict[ScheduledSequence, ProposedRows], list[NDArray[np.int64]]]:
+    """The logits wanted after guesses, from a row on."""
+    proposed, wanted = {}, []
+    for stretch, place in zip(guessed, places, strict=False):
+        ids = stretch.sequence.proposed_ids
+        proposed[stretch.sequence] = ProposedRows(row, ids)
+        wanted.append(np.arange(place + 1, place + 1 + len(ids)))
+        row += len(ids)
+    return proposed, wanted
 
 
 def _scored(
@@ -109,25 +166,20 @@ def _scored(
     return scored, places
 
 
-def _token_ids(decodes: list[ScheduledSequence], pieces: list[PromptPiece]) -> NDArray[np.int64]:
-    last = [
+def _last_ids(decodes: list[ScheduledSequence]) -> NDArray[np.int64]:
+    ids = [
         sequence.generated_ids[sequence.num_computed - sequence.num_prompt_tokens]
         for sequence in decodes
     ]
-    prompts = [piece.sequence.prompt_ids[piece.start : piece.stop] for piece in pieces]
-    return np.concatenate([np.array(last, np.int64), *prompts])
+    return np.array(ids, np.int64)
 
 
-def _positions(decoded: list[int], pieces: list[PromptPiece]) -> NDArray[np.int64]:
-    prompts = [np.arange(piece.start, piece.stop) for piece in pieces]
-    return np.concatenate([np.array(decoded, np.int64), *prompts])
+def _positions(decoded: list[int], stretches: list[_Stretch]) -> NDArray[np.int64]:
+    several = [np.arange(start, start + len(ids)) for _, start, ids in stretches]
+    return np.concatenate([np.array(decoded, np.int64), *several])
 
 
 def _adapters(sequences: list[ScheduledSequence]) -> NDArray[np.int32] | None:
     if all(sequence.adapter is NO_ADAPTER for sequence in sequences):
         return None
     return np.array([sequence.adapter for sequence in sequences], np.int32)
-
-
-def _begins(lengths: Sequence[int]) -> NDArray[np.int32]:
-    return np.array(list(accumulate(lengths, initial=0)), np.int32)

@@ -37,6 +37,7 @@ class ScheduledSequence:
         adapter: Where the runner has its adapter.
         state: See `SequenceState`.
         generated_ids: What was appended so far.
+        proposed_ids: Guesses of what comes next, to be run with the last token that was appended.
         num_tokens: Of the prompt and those appended.
         num_computed: How many of them were run, and have keys and values in the blocks.
         num_scored: How many prompt tokens were run at least once; their logits are not given again.
@@ -54,6 +55,7 @@ class ScheduledSequence:
     adapter: AdapterPlace = NO_ADAPTER
     state: SequenceState = field(default=SequenceState.WAITING, init=False)
     generated_ids: list[int] = field(default_factory=list, init=False)
+    proposed_ids: list[int] = field(default_factory=list, init=False)
     num_prompt_tokens: int = field(init=False)
     num_tokens: int = field(init=False)
     num_computed: int = field(default=0, init=False)

@@ -43,6 +43,8 @@ class SchedulerLimits:
             prompts beside it, so the more there are, the shorter the pieces. With 31 it is a third
             of a step, and such a step takes less than three times one without prompts (measured
             with models of 15 million to 1.1 billion parameters).
+        max_rows_guessing: Up to so many generated and guessed tokens are run in a step; more
+            than these take longer than reading the weights does.
     """
 
     max_sequences: int = MAX_RUNNING
@@ -50,6 +52,7 @@ class SchedulerLimits:
     max_scored_per_step: int = 128
     patience: int = 16
     stream_weight: int = 11
+    max_rows_guessing: int = 16
 
     def __post_init__(self) -> None:
         # A rest of three tokens cannot be cut: no piece may have one token.
@@ -106,11 +109,31 @@ class Scheduler:
         self._num_arrived += 1
         self._waiting.add(sequence)
 
-    def append(self, sequence: ScheduledSequence, token_id: int) -> None:
-        """Give a sequence the next token, after a step in which it was sampled."""
+    def append(
+        self, sequence: ScheduledSequence, token_id: int, *, was_guessed: bool = False
+    ) -> None:
+        """Give a sequence the next token, after a step in which it was sampled.
+
+        Args:
+            sequence: As it was after the step.
+            token_id: The token.
+            was_guessed: It is the next of those that the step ran as guesses.
+        """
         assert sequence.num_computed == sequence.num_tokens < sequence.max_tokens
         sequence.generated_ids.append(token_id)
         sequence.num_tokens += 1
+        sequence.num_computed += was_guessed
+
+    def room_for_guesses(self, sequence: ScheduledSequence) -> int:
+        """How many tokens after the last one may be guessed, and run with it in the next step.
+
+        A sequence gets no block for guesses: they end where its blocks do.
+        """
+        num_left = sequence.max_tokens - sequence.num_tokens - 1
+        share = self._limits.max_rows_guessing // max(1, len(self._decoding))
+        block_size = self._blocks.block_size
+        num_in_block = block_size - sequence.num_computed % block_size
+        return min(num_left, share - 1, num_in_block - 1)
 
     def finish(self, sequence: ScheduledSequence) -> None:
         """Let go of a sequence in whatever state: it is complete, cancelled or broken.
@@ -137,6 +160,7 @@ class Scheduler:
         """
         decodes = self._choose_decodes(not_ready)
         num_tokens = self._limits.max_tokens_per_step - len(decodes) * self._limits.stream_weight
+        num_tokens -= sum(len(sequence.proposed_ids) for sequence in decodes)
         num_slots = self._limits.max_sequences - self.num_running
         pieces = self._choose_pieces(num_tokens, num_slots, not_ready)
         if not decodes and not pieces:
@@ -148,6 +172,7 @@ class Scheduler:
         for sequence in plan.decodes:
             if sequence.state is SequenceState.DECODING:
                 sequence.num_computed += 1
+                sequence.proposed_ids = []
         for piece in plan.pieces:
             sequence = piece.sequence
             if sequence.state is not SequenceState.PREFILLING:
@@ -213,6 +238,7 @@ class Scheduler:
         is_prefilling = sequence.state is SequenceState.PREFILLING
         (self._prefilling if is_prefilling else self._decoding).remove(sequence)
         self._blocks.release(sequence)
+        sequence.proposed_ids = []
 
     def _choose_pieces(
         self, num_tokens: int, num_slots: int, not_ready: Collection[ScheduledSequence]

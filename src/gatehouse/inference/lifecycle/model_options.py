@@ -4,7 +4,7 @@ from sqlalchemy import delete
 
 from gatehouse.core.clock import Clock
 from gatehouse.db.engine import Database
-from gatehouse.engines.base import EngineOptions, Precision, RunnerName, WeightFormat
+from gatehouse.engines.base import EngineOptions, Precision, RunnerName, Speculation, WeightFormat
 from gatehouse.inference.tables import ModelOptionsRow
 from gatehouse.observability.audit import AuditedActor, record
 from gatehouse.repos.repository import Repository
@@ -23,7 +23,10 @@ class ModelOptions:
         if row is None:
             return EngineOptions()
         return EngineOptions(
-            RunnerName(row.runner), Precision(row.precision), WeightFormat(row.weight_format)
+            RunnerName(row.runner),
+            Precision(row.precision),
+            WeightFormat(row.weight_format),
+            speculation=Speculation(row.speculation),
         )
 
     def set(self, repository: Repository, options: EngineOptions, *, by: AuditedActor) -> None:
@@ -39,8 +42,10 @@ class ModelOptions:
                         runner=options.runner.value,
                         precision=options.precision.value,
                         weight_format=options.weight_format.value,
+                        speculation=options.speculation.value,
                     )
                 )
             told = f"{repository.repo_id} {options.runner} {options.precision}"
             moment = self._clock.now()
-            record(session, moment, by, "model.set", f"{told} {options.weight_format}")
+            told += f" {options.weight_format} {options.speculation}"
+            record(session, moment, by, "model.set", told)

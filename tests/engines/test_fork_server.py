@@ -119,13 +119,18 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_forked_hosts_serve_fail_and_die_alone(server: Server, llama_folder: Path) -> None:
-    threads = list(Path(f"/proc/{server.process.pid}/task").iterdir())
+    process = Path(f"/proc/{server.process.pid}")
+    loaded = (process / "maps").read_text()
+    libraries = ("libtorch_cpu", "tokenizers", "libopenvino")
+    assert all(name in loaded for name in libraries), "each host would have to load them"
+    threads = list((process / "task").iterdir())
     assert len(threads) == 1, "a process with threads cannot be forked safely"
 
     order, pid, control = server.fork(llama_folder)
     ready = first_word(control)
     assert isinstance(ready, HostReady)
     assert ready.description.architecture == "LlamaForCausalLM"
+    assert ready.description.engine == "openvino"
     assert say(order.socket_path, "the cat")
 
     _, _, broken = server.fork(server.folder / "nowhere")

@@ -5,6 +5,7 @@ where FD is one end of a packet socket to the supervisor. It stays single-thread
 itself, and ends when the supervisor hangs up.
 """
 
+import gc
 import logging
 import os
 import selectors
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NoReturn
 
 import msgspec
@@ -40,6 +42,8 @@ _MODULES = (
     "safetensors.torch",
     "jinja2.sandbox",
 )
+# The same for models that OpenVINO runs, where it is installed. Importing it starts no thread.
+_OPENVINO_MODULES = ("gatehouse.engines.llm.loading",)
 
 _log = logging.getLogger(__name__)
 
@@ -139,10 +143,22 @@ def main() -> None:
     follow_parent(os.getppid())
     logging.basicConfig(level=logging.WARNING)
     control = socket.socket(fileno=int(sys.argv[1]))
-    import_module("torch").set_num_threads(1)
-    for name in _MODULES:
-        import_module(name)
+    _preload()
     ForkServer(control).run()
+
+
+def _preload() -> None:
+    """Import what hosts need, and leave it out of their garbage collections.
+
+    Those would write into every object: into memory that a host shares with this process else.
+    """
+    gc.disable()
+    import_module("torch").set_num_threads(1)
+    for name in _MODULES + (_OPENVINO_MODULES if find_spec("openvino") else ()):
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

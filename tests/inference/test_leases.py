@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 
 import anyio
+import msgspec
 import pytest
 
-from gatehouse.engines.base import ModelDescription
+from gatehouse.engines.base import EngineOptions, ModelDescription, RunnerName
 from gatehouse.engines.messages import ForkHost, HostFailed, HostReady
 from gatehouse.inference.lifecycle.host_processes import HostEnded
 from gatehouse.inference.lifecycle.leases import Leases
@@ -218,7 +219,7 @@ async def test_host_that_never_finishes_loading_is_ended(setting: Setting) -> No
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(acquire)
         await anyio.wait_all_tasks_blocked()
-        setting.now = load_limit_seconds(100 * MIB) - 1
+        setting.now = load_limit_seconds(model("a")) - 1
         setting.leases.end_stuck()
         assert setting.hosts.ended == []
         setting.now += 2
@@ -301,6 +302,15 @@ async def test_what_only_fits_without_the_pinned_models_is_too_large(setting: Se
     answer = setting.leases.acquire_loaded(model("c"))
     assert isinstance(answer, Declined)
     assert answer.reason is DeclineReason.TOO_LARGE
+
+
+async def test_vllm_is_given_time_to_load_and_memory_of_its_own(setting: Setting) -> None:
+    by_vllm = msgspec.structs.replace(model("a"), options=EngineOptions(RunnerName.VLLM))
+    assert load_limit_seconds(by_vllm) >= load_limit_seconds(model("a")) + 300
+    answer = await setting.leases.acquire(by_vllm)
+    assert isinstance(answer, Declined)
+    assert answer.reason is DeclineReason.TOO_LARGE
+    assert answer.needed_bytes > 2048 * MIB
 
 
 async def test_key_value_cache_counts_against_the_budget(setting: Setting) -> None:

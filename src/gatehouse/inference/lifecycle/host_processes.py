@@ -27,7 +27,7 @@ from gatehouse.engines.messages import (
     KillHost,
     ToForkServer,
 )
-from gatehouse.engines.process import compute_environment
+from gatehouse.engines.process import compute_environment, descendants
 
 _PACKET_BYTES = 65536
 _RESTART_DELAY_SECONDS = 1.0
@@ -202,12 +202,19 @@ class ForkedHosts:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process takes, files that are mapped included; 0 if it has gone (Linux)."""
+    """Memory that a process and those that it started take; 0 if it has gone (Linux).
+
+    Files that are mapped are included, once for each process.
+    """
+    pages = sum(map(_resident_pages, descendants(pid)))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident_pages(pid: int) -> int:
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _start_fork_server(control: socket.socket) -> subprocess.Popen[bytes]:

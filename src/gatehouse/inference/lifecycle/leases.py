@@ -144,7 +144,7 @@ class Leases:
     def end_stuck(self) -> None:
         """End hosts that have been loading for too long: a repository can ask for that."""
         for place in self._places.stuck_at(self.clock()):
-            limit = load_limit_seconds(place.source.weight_bytes)
+            limit = load_limit_seconds(place.source)
             place.failure = f"Loading took longer than {limit:.0f} seconds."
             self._note_failure(place, place.failure)
             self._unload(place)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gatehouse.engines.base import ModelDescription
+from gatehouse.engines.base import EngineOptions, ModelDescription, RunnerName
 from gatehouse.inference.lifecycle.messages import ModelSource
 
 # On top of the weights: what Python and activations of a quiet host take.
@@ -13,6 +13,9 @@ _LIMIT_RATIO = 2
 _LIMIT_OVERHEAD_BYTES = 4 * 1024**3
 _LOAD_SECONDS = 120.0
 _LOAD_BYTES_PER_SECOND = 20e6
+# vLLM beside that: its libraries, in several processes, and what it compiles before it answers.
+_VLLM_BYTES = 3 * 1024**3
+_VLLM_SECONDS = 480.0
 
 
 @dataclass(eq=False)
@@ -107,7 +110,7 @@ class Placements:
             for place in self.all()
             if place.description is None
             and place.failure is None
-            and moment - place.started_at > load_limit_seconds(place.source.weight_bytes)
+            and moment - place.started_at > load_limit_seconds(place.source)
         ]
 
     def idle_since(self, moment: float) -> list[Placement]:
@@ -117,7 +120,8 @@ class Placements:
 
 def needed_bytes(source: ModelSource) -> int:
     """Memory to set aside for a model before it has been loaded."""
-    return int(source.weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES + source.cache_bytes
+    more = _VLLM_BYTES if _is_by_vllm(source.options) else 0
+    return int(source.weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES + source.cache_bytes + more
 
 
 def memory_limit_bytes(weight_bytes: int) -> int:
@@ -125,6 +129,11 @@ def memory_limit_bytes(weight_bytes: int) -> int:
     return weight_bytes * _LIMIT_RATIO + _LIMIT_OVERHEAD_BYTES
 
 
-def load_limit_seconds(weight_bytes: int) -> float:
+def load_limit_seconds(source: ModelSource) -> float:
     """How long loading may take."""
-    return _LOAD_SECONDS + weight_bytes / _LOAD_BYTES_PER_SECOND
+    more = _VLLM_SECONDS if _is_by_vllm(source.options) else 0.0
+    return _LOAD_SECONDS + more + source.weight_bytes / _LOAD_BYTES_PER_SECOND
+
+
+def _is_by_vllm(options: EngineOptions) -> bool:
+    return options.runner is RunnerName.VLLM

@@ -30,7 +30,11 @@ from gatehouse.engines.base import (
 )
 from gatehouse.engines.pipelines.embedding_modules import EmbeddingModules, load_modules
 from gatehouse.engines.pipelines.embedding_texts import EmbeddingJob, EmbeddingReader
-from gatehouse.engines.pipelines.loading import encoder_context_length, load_encoder
+from gatehouse.engines.pipelines.loading import (
+    described_device,
+    encoder_context_length,
+    load_encoder,
+)
 from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
 
 MAX_WAITING = 256
@@ -70,7 +74,7 @@ class EmbeddingEngine:
             has_chat_template=False,
             eos_token_ids=(),
             dtype=str(self._model.dtype).removeprefix("torch."),
-            device=self._model.device.type,
+            device=described_device(self._model),
             num_parameters=self._model.num_parameters(),
             embeddings=EmbeddingTraits(
                 self._modules.num_dimensions(hidden_size), self._modules.is_sentence_model
@@ -148,7 +152,10 @@ class EmbeddingEngine:
             ids[row, : len(text)] = torch.tensor(text)
             mask[row, : len(text)] = 1
         with torch.inference_mode():
-            states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+            device = self._model.device
+            outputs = self._model(input_ids=ids.to(device), attention_mask=mask.to(device))
+            # What comes behind the model is small, and stays here.
+            states = outputs.last_hidden_state.cpu()
             normalize = torch.tensor([job.normalize for job, _ in batch])
             vectors = self._modules.apply(states.float(), mask, normalize)
         return list(vectors)

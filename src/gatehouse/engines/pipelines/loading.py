@@ -88,7 +88,22 @@ def _load(folder: Path, kind: Any, dtype: Any) -> tuple[Any, Any]:
     if missing:
         names = ", ".join(missing[:3])
         raise ModelNotLoadable(f"The weights lack {len(missing)} tensors: {names}.")
-    return model, tokenizer
+    return _placed(model), tokenizer
+
+
+def described_device(model: Any) -> str:
+    """`gpu` or `cpu`."""
+    return "gpu" if model.device.type == "cuda" else "cpu"
+
+
+def _placed(model: Any) -> Any:
+    """The model where it is computed: on the first GPU that torch can use, else on the CPU."""
+    if not torch.cuda.is_available():
+        return model
+    try:
+        return model.to("cuda")
+    except torch.OutOfMemoryError as error:
+        raise ModelNotLoadable("The GPU has too little memory left for this model.") from error
 
 
 def context_length(model: Any, tokenizer: Any) -> int:

@@ -37,7 +37,11 @@ from gatehouse.engines.pipelines.decoding import (
     prepare,
     score_prompt,
 )
-from gatehouse.engines.pipelines.loading import load_language_model, num_logits
+from gatehouse.engines.pipelines.loading import (
+    described_device,
+    load_language_model,
+    num_logits,
+)
 from gatehouse.engines.pipelines.reading import reading_of
 from gatehouse.engines.pipelines.token_budget import TokenBudget
 from gatehouse.engines.pipelines.waiting_queue import WaitingQueue
@@ -97,7 +101,7 @@ class TextGenerationEngine:
             has_chat_template=bool(self._tokenizer.chat_template),
             eos_token_ids=self._eos_token_ids(),
             dtype=str(self._model.dtype).removeprefix("torch."),
-            device=self._model.device.type,
+            device=described_device(self._model),
             num_parameters=self._model.num_parameters(),
             chat=self._chat_traits,
             can_infill=self._reading.can_infill,

@@ -91,9 +91,10 @@ def _can(runner: RunnerName, options: EngineOptions) -> bool:
     """Whether it knows how to do what is wanted, by any model."""
     if runner is RunnerName.TRANSFORMERS:
         return options == EngineOptions(options.runner)
-    is_usual = (options.weight_format, options.speculation) == (
+    is_usual = (options.weight_format, options.speculation, options.takes_adapters) == (
         WeightFormat.STORED,
         Speculation.OFF,
+        False,
     )
     return runner is RunnerName.OPENVINO or is_usual
 

@@ -1,5 +1,8 @@
 """What loading a model costs: nodes of its graph, memory, threads."""
 
+import mmap
+import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from llm_models import save_decoder
 from gatehouse.engines.llm.config import read_config
 from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.mapped_files import letting_go
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.weights import Checkpoint
 
@@ -26,6 +30,33 @@ def test_further_layer_brings_no_constants_but_its_weights(tmp_path: Path) -> No
     num_weights = 9
     num_activations = 1  # each of which OpenVINO gives a number of its own
     assert three - two == num_weights + num_activations
+
+
+def test_what_is_read_of_a_file_does_not_pile_up(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(os.urandom(2**26))
+    with path.open("rb") as file:
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    class File:
+        def let_go(self) -> None:
+            buffer.madvise(mmap.MADV_DONTNEED)
+
+    before = _mapped_bytes()
+    with letting_go(File()):
+        first = hash(buffer[:])
+        piled_up = _mapped_bytes() - before
+        deadline = time.monotonic() + 20
+        while _mapped_bytes() - before > piled_up / 2:
+            assert time.monotonic() < deadline, "what was read stays in memory"
+            time.sleep(0.01)
+        assert hash(buffer[:]) == first
+    assert _mapped_bytes() - before < 2**24
+
+
+def _mapped_bytes() -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssFile:"))
 
 
 def _num_constants(folder: Path) -> int:

@@ -14,6 +14,7 @@ from gatehouse.engines.llm.config import DecoderConfig, read_config
 from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.mapped_files import letting_go
 from gatehouse.engines.llm.quantized_matrices import quantized_matrices
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.resident_adapters import ResidentAdapters, rows_seen
@@ -252,21 +253,19 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         logits = build(config, graph)
     graph.check_tables()
     model = openvino.Model([ops.result(logits)], graph.parameters, "decoder")
-    runner = OpenVinoRunner(
-        config,
-        core.compile_model(model, "CPU", _properties(compute_type, options.num_threads)),
-        options,
-        # Fewer rows take another way: in float32 one, with int8 and int4 weights up to four.
-        min_tokens=5 if matrices else 2 if compute_type is ComputeType.FLOAT32 else 1,
-        borrowed=graph.borrowed,
-        num_weight_bytes=graph.num_weight_bytes,
-        adapters=_adapters(graph, compute_type, options.adapter_rank),
-    )
-    runner.warm_up()
-    # The graph has the matrices in a form of its own now.
-    checkpoint.let_go()
-    if matrices is not None:
-        matrices.let_go()
+    # The graph gets the matrices in a form of its own.
+    with letting_go(checkpoint, *([matrices] if matrices else [])):
+        runner = OpenVinoRunner(
+            config,
+            core.compile_model(model, "CPU", _properties(compute_type, options.num_threads)),
+            options,
+            # Fewer rows take another way: in float32 one, with int8 and int4 weights up to four.
+            min_tokens=5 if matrices else 2 if compute_type is ComputeType.FLOAT32 else 1,
+            borrowed=graph.borrowed,
+            num_weight_bytes=graph.num_weight_bytes,
+            adapters=_adapters(graph, compute_type, options.adapter_rank),
+        )
+        runner.warm_up()
     return runner
 
 

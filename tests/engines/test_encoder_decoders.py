@@ -13,6 +13,7 @@ from generating import Answer, ask, run
 from tiny_encoder_decoders import (
     BART_POSITIONS,
     save_tiny_bart,
+    save_tiny_marian,
     save_tiny_mbart,
     save_tiny_t5,
 )
@@ -39,12 +40,13 @@ from gatehouse.engines.base import (
 from gatehouse.engines.choice import load_text_generation as load_whatever_fits
 from gatehouse.engines.pipelines.text_generation import TextGenerationEngine, load_text_generation
 
-PROMPTS = ["the cat", "hello world", "a dog ran over the hill and", "while", "x", "on the mat " * 8]
+PROMPTS = ["the cat", "hello world", "a dog ran over the hill and", "while", "x", "on the mat " * 3]
 SAVED: dict[str, Callable[[Path], Path]] = {
     "t5": save_tiny_t5,
     "bart": save_tiny_bart,
     "bart-bf16": lambda folder: save_tiny_bart(folder, torch.bfloat16),
     "mbart": save_tiny_mbart,
+    "marian": save_tiny_marian,
 }
 
 

@@ -15,6 +15,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
     MBartConfig,
     MBartForConditionalGeneration,
     MBartTokenizer,
@@ -148,6 +150,35 @@ def save_tiny_mbart(folder: Path) -> Path:
             init_std=0.4,
         )
     )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_marian(folder: Path) -> Path:
+    """Starts from padding, which it is forbidden to say."""
+    tokenizer = make_unigram_tokenizer()
+    torch.manual_seed(6)
+    model = MarianMTModel(
+        MarianConfig(
+            vocab_size=len(tokenizer),
+            decoder_vocab_size=len(tokenizer),
+            d_model=48,
+            encoder_layers=1,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=BART_POSITIONS,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+            forced_eos_token_id=1,
+            init_std=0.4,
+        )
+    )
+    model.generation_config.bad_words_ids = [[0]]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -102,7 +102,7 @@ def wants_text_generation(body: Mapping[str, Any]) -> bool:
     """Whether a body is one of text generation, whatever the model does: its clients say more."""
     parameters = body.get("parameters")
     asks_details = isinstance(parameters, Mapping) and parameters.get("details") is True
-    return body.get("stream") is not None or asks_details
+    return "stream" in body or asks_details
 
 
 def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:

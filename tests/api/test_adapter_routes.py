@@ -224,6 +224,17 @@ def test_adapter_asked_for_as_a_model_says_how_it_is_used(
     assert "Ask for its base model" in answer.json()["error"]
 
 
+def test_adapters_are_in_no_list_of_models(
+    house: Hub, olga: Person, files: dict[str, bytes]
+) -> None:
+    card = b"---\npipeline_tag: text-generation\n---\n"
+    make_adapter(house, olga, "carded", {**files, "README.md": card})
+    listed = house.client.get("/v1/models", headers=olga.read).json()["data"]
+    names = {model["id"] for model in listed}
+    assert "olga/open" in names
+    assert "olga/carded" not in names
+
+
 def test_model_of_another_runner_takes_no_adapter(
     house: Hub, olga: Person, adapter: Repository, model_files: dict[str, bytes]
 ) -> None:

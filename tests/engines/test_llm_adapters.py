@@ -23,9 +23,10 @@ from gatehouse.engines.base import (
     RefusalKind,
     RequestRefused,
     RunnerName,
+    Speculation,
     WeightFormat,
 )
-from gatehouse.engines.choice import load_text_generation
+from gatehouse.engines.choice import Machine, load_text_generation, runners_for
 from gatehouse.engines.llm import loading
 from gatehouse.engines.llm.adapter_config import AdapterInvalid
 from gatehouse.engines.llm.engine import BatchedTextGeneration
@@ -383,6 +384,20 @@ def test_engines_without_adapters_say_who_takes_them(house: House) -> None:
     with pytest.raises(RequestRefused, match="`adapter_id` needs the runner `openvino`"):
         other.add(1, request)
     other.unload()
+
+
+def test_models_with_adapters_go_to_who_takes_them() -> None:
+    whole = Machine(has_openvino=True, has_cuda=True, torch_has_cuda=True, has_vllm=True)
+    assert runners_for(WITH_ADAPTERS, whole) == (RunnerName.OPENVINO,)
+
+
+def test_guessing_ahead_changes_no_answer_of_an_adapter(house: House) -> None:
+    options = EngineOptions(takes_adapters=True, speculation=Speculation.PROMPT_LOOKUP)
+    engine = load_batched_text_generation(house.folder, options, 1)
+    requests, expected = requests_of(house, PROMPTS), expected_of(house, PROMPTS)
+    assert [answers(engine, [request])[0] for request in requests] == expected
+    assert answers(engine, requests) == expected
+    engine.unload()
 
 
 def test_a_message_with_an_adapter_travels(house: House) -> None:

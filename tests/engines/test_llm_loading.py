@@ -6,12 +6,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import torch
 from llm_models import save_decoder
+from tiny_models import save_tiny_llama
 
+from gatehouse.engines.base import EngineOptions, ModelNotLoadable
 from gatehouse.engines.llm.config import read_config
 from gatehouse.engines.llm.families import FAMILIES
 from gatehouse.engines.llm.layers import DecoderGraph
+from gatehouse.engines.llm.loading import load_batched_text_generation
 from gatehouse.engines.llm.mapped_files import letting_go
 from gatehouse.engines.llm.quiet_openvino import openvino, ops
 from gatehouse.engines.llm.weights import Checkpoint
@@ -52,6 +56,20 @@ def test_what_is_read_of_a_file_does_not_pile_up(tmp_path: Path) -> None:
             time.sleep(0.01)
         assert hash(buffer[:]) == first
     assert _mapped_bytes() - before < 2**24
+
+
+def test_broken_tokenizer_is_told_of_though_it_is_read_beside_the_weights(tmp_path: Path) -> None:
+    save_tiny_llama(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelNotLoadable, match="`tokenizer.json` is not JSON"):
+        load_batched_text_generation(tmp_path, EngineOptions(), 1)
+
+
+def test_broken_weights_end_loading_though_the_tokenizer_is_sound(tmp_path: Path) -> None:
+    save_tiny_llama(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ModelNotLoadable, match="header of an impossible size"):
+        load_batched_text_generation(tmp_path, EngineOptions(), 1)
 
 
 def _mapped_bytes() -> int:

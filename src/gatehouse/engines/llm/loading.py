@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gatehouse.engines.base import EngineOptions, Precision, Speculation
@@ -41,18 +42,21 @@ def load_batched_text_generation(
     limits = SchedulerLimits()
     compute_type = ComputeType.FLOAT32 if is_exact else ComputeType.BFLOAT16
     cache_bytes = _cache_bytes(config, limits.max_sequences, 4 if is_exact else 2)
-    runner = load_runner(
-        folder,
-        RunnerOptions(
-            compute_type,
-            num_threads,
-            cache_bytes,
-            weight_format=options.weight_format,
-            adapter_rank=ADAPTER_RANK if options.takes_adapters else 0,
-            copies_folder=Path(options.copies_folder) if options.copies_folder else None,
-        ),
-    )
-    tokenizer = load_tokenizer(folder)
+    # Neither keeps the other from computing: OpenVINO compiles outside the interpreter.
+    with ThreadPoolExecutor(1, "tokenizer") as beside:
+        loading_tokenizer = beside.submit(load_tokenizer, folder)
+        runner = load_runner(
+            folder,
+            RunnerOptions(
+                compute_type,
+                num_threads,
+                cache_bytes,
+                weight_format=options.weight_format,
+                adapter_rank=ADAPTER_RANK if options.takes_adapters else 0,
+                copies_folder=Path(options.copies_folder) if options.copies_folder else None,
+            ),
+        )
+    tokenizer = loading_tokenizer.result()
     facts = ModelFacts(
         engine="openvino",
         architecture=config.architecture,

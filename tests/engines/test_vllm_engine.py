@@ -142,7 +142,7 @@ def test_ends_are_found_here_and_the_rest_is_not_waited_for(load: Load, fake: Fa
     assert answer.finish is not None
     assert answer.finish.reason is FinishReason.STOP_SEQUENCE
     assert answer.text == stop
-    wait_for(lambda: fake.noted("hung_up") == [[5, 100]])
+    wait_for(lambda: [100, 100] in fake.noted("hung_up"))
 
 
 def test_prompts_are_scored(load: Load) -> None:
@@ -177,7 +177,7 @@ def test_a_request_that_is_cancelled_is_hung_up_on(load: Load, fake: Fake) -> No
     engine.cancel(1)
     wait_for(lambda: not engine.has_work() or not engine.step())
     assert not engine.has_work()
-    wait_for(lambda: fake.noted("hung_up") == [[5, 100]])
+    wait_for(lambda: [100, 100] in fake.noted("hung_up"))
 
 
 def test_one_refusal_leaves_the_others_alone(load: Load) -> None:

@@ -61,6 +61,13 @@ class Settings(BaseSettings):
         None, description="Memory that loaded models may use; without it, half of the machine's."
     )
     model_idle_seconds: float = Field(600.0, description="A model unused for so long is unloaded.")
+    vllm: str | None = Field(
+        None,
+        description="Program that starts vLLM; without it `vllm` beside this Python or in `PATH`.",
+    )
+    vllm_arguments: str = Field(
+        "", description="Arguments that are added whenever vLLM is started for a model."
+    )
     cold_model_wait_seconds: float = Field(
         0.0,
         ge=0,

@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.write(b"0\r\n\r\n")
         except OSError:
-            self.server.record({"hung_up": body["prompt"]})
+            self.server.record({"hung_up": [body["prompt"][-1], body["max_tokens"]]})
             self.close_connection = True
 
     def _events(self, body: dict[str, Any]) -> Iterator[str]:

@@ -140,7 +140,7 @@ def _without_metadata(data: bytes) -> bytes:
 
 
 def _no_tensors(_: bytes) -> bytes:
-    header = b'{"__metadata__":{"key":"","sha256":""}}'
+    header = b'{"__metadata__":{"key":"","blake3":""}}'
     return len(header).to_bytes(8, "little") + header
 
 

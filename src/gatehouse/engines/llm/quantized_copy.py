@@ -5,7 +5,6 @@ their scales as `<name>.scales`. One that is cut or has a bit changed is found o
 mapped keeps it, whatever becomes of its name.
 """
 
-import hashlib
 import json
 import math
 import mmap
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from gatehouse.core.errors import GatehouseError
@@ -37,7 +37,7 @@ class CopyBroken(GatehouseError):
 
 class _Metadata(msgspec.Struct, frozen=True):
     key: str
-    sha256: str
+    blake3: str
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -76,8 +76,8 @@ class QuantizedCopy:
             name: (tensor.dtype, tensor.shape, tensor.place - begin)
             for name, tensor in self._tensors.items()
         }
-        digest = hashlib.sha256(memoryview(self._buffer)[begin:])
-        if _sealed(digest, entries) != metadata.sha256:
+        digest = blake3(memoryview(self._buffer)[begin:])
+        if _sealed(digest, entries) != metadata.blake3:
             raise CopyBroken("A copy is not as it was written.")
 
     def get(self, name: str, layout: Layout) -> QuantizedMatrix | None:
@@ -122,7 +122,7 @@ class CopyWriter:
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self._begin = -(-(8 + _header_room(sources)) // _ALIGNMENT) * _ALIGNMENT
         self._end = 0
-        self._digest = hashlib.sha256()
+        self._digest = blake3()
         self._entries: dict[str, tuple[str, tuple[int, ...], int]] = {}
         try:
             # At the most a number and a scale for every item. What is not written takes no room.
@@ -192,7 +192,7 @@ class CopyWriter:
         self._buffer.madvise(mmap.MADV_DONTNEED)
 
     def _header(self, key: str) -> bytes:
-        metadata = {"key": key, "sha256": _sealed(self._digest, self._entries)}
+        metadata = {"key": key, "blake3": _sealed(self._digest, self._entries)}
         header: dict[str, object] = {"__metadata__": metadata}
         for name, (dtype, shape, begin) in self._entries.items():
             size = math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize
@@ -220,12 +220,11 @@ def _array(buffer: Any, place: int, array_type: Any, shape: tuple[int, int]) -> 
     return np.require(array, requirements="A")
 
 
-def _sealed(digest: Any, entries: Mapping[str, tuple[str, tuple[int, ...], int]]) -> str:
+def _sealed(digest: blake3, entries: Mapping[str, tuple[str, tuple[int, ...], int]]) -> str:
     """The digest of all bytes and of what the header says of them, in hexadecimal."""
     whole = digest.copy()
     whole.update(json.dumps(sorted(entries.items())).encode())
-    hexadecimal: str = whole.hexdigest()
-    return hexadecimal
+    return whole.hexdigest()
 
 
 def _num_items(sources: Mapping[str, StoredTensor]) -> int:

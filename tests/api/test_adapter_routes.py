@@ -100,18 +100,21 @@ class TestOpenAdapter:
         self, house: Hub, olga: Person, model_files: dict[str, bytes], tmp_path: Path
     ) -> None:
         files = adapter_files(tmp_path, model_files, seed=1)
-        repository = make_adapter(house, olga, "moving", files)
+        repository = make_adapter(house, olga, "moving-voice", files)
         first = house.head(repository)
-        assert [ask(house, "olga/moving").headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
-        before = ask(house, "olga/moving").json()
+        assert [ask(house, "olga/moving-voice").headers["x-cache"] for _ in range(2)] == [
+            "MISS",
+            "HIT",
+        ]
+        before = ask(house, "olga/moving-voice").json()
         other = adapter_files(_made(tmp_path / "other"), model_files, seed=2)[WEIGHTS]
         sha256 = house.put_object(repository, other)
         house.commit(olga, repository, [AddLargeFile(WEIGHTS, sha256, len(other))])
-        moved = ask(house, "olga/moving")
+        moved = ask(house, "olga/moving-voice")
         assert (moved.headers["x-cache"], moved.json() != before) == ("MISS", True)
-        pinned = ask(house, f"olga/moving@{first}")
+        pinned = ask(house, f"olga/moving-voice@{first}")
         assert pinned.json() == before
-        assert ask(house, "olga/moving@no-such-branch").status_code == 404
+        assert ask(house, "olga/moving-voice@no-such-branch").status_code == 404
 
     def test_log_line_names_the_adapter(self, house: Hub) -> None:
         with structlog.testing.capture_logs() as lines:
@@ -134,15 +137,15 @@ def _text(answer: dict[str, Any]) -> str:
 def test_gate_of_the_adapter_is_asked_as_that_of_the_model(
     house: Hub, olga: Person, mallory: Person, files: dict[str, bytes]
 ) -> None:
-    make_adapter(house, olga, "secret", files, private=True)
+    make_adapter(house, olga, "whisper", files, private=True)
     gated = make_adapter(house, olga, "guarded", files, gate=Gate.MANUAL)
-    nobody, nothing = ask(house, "olga/secret"), ask(house, "olga/nothing")
+    nobody, nothing = ask(house, "olga/whisper"), ask(house, "olga/nothing")
     assert (nobody.status_code, nothing.status_code) == (404, 404)
-    assert nobody.text.replace("secret", "nothing") == nothing.text
-    assert ask(house, "olga/secret", person=mallory).status_code == 404
-    assert ask(house, "olga/secret", person=olga).status_code == 200
+    assert nobody.text.replace("whisper", "nothing") == nothing.text
+    assert ask(house, "olga/whisper", person=mallory).status_code == 404
+    assert ask(house, "olga/whisper", person=olga).status_code == 200
     # Somebody who may see it asked before: what is kept is behind the same gate.
-    assert ask(house, "olga/secret", person=mallory).status_code == 404
+    assert ask(house, "olga/whisper", person=mallory).status_code == 404
     assert ask(house, "olga/guarded").status_code == 401
     assert ask(house, "olga/guarded", person=mallory).status_code == 403
     assert ask(house, "olga/guarded", person=olga).status_code == 200
@@ -151,9 +154,9 @@ def test_gate_of_the_adapter_is_asked_as_that_of_the_model(
     inputs = {"inputs": "a", "prompt": "a", "input": "a"}
     body: dict[str, Any] = inputs | {
         "messages": [{"role": "user", "content": "a"}],
-        "adapter_id": "olga/secret",
+        "adapter_id": "olga/whisper",
     }
-    body["parameters"] = {"adapter_id": "olga/secret"}
+    body["parameters"] = {"adapter_id": "olga/whisper"}
     for path in ("/generate_stream", "/v1/completions", "/v1/chat/completions", "/v1/responses"):
         # It would name a kept prompt there, and none is kept.
         sent = body | ({"prompt": None} if path == "/v1/responses" else {})
@@ -164,8 +167,8 @@ def test_gate_of_the_adapter_is_asked_as_that_of_the_model(
 def test_gate_of_the_model_is_not_opened_by_an_adapter_of_ones_own(
     house: Hub, mallory: Person, files: dict[str, bytes]
 ) -> None:
-    make_adapter(house, mallory, "mine", files)
-    answer = ask(house, "mallory/mine", "/models/olga/gated", mallory)
+    make_adapter(house, mallory, "my-voice", files)
+    answer = ask(house, "mallory/my-voice", "/models/olga/gated", mallory)
     assert answer.status_code == 403
 
 
@@ -181,18 +184,21 @@ def test_repositories_that_hold_no_readable_adapter_are_refused(
     house: Hub, olga: Person, files: dict[str, bytes]
 ) -> None:
     config = files["adapter_config.json"]
-    make_adapter(house, olga, "empty", {"README.md": b"# None"})
-    make_adapter(house, olga, "bare", {"adapter_config.json": config})
+    make_adapter(house, olga, "no-voice", {"README.md": b"# None"})
+    make_adapter(house, olga, "bare-voice", {"adapter_config.json": config})
     pickled = {"adapter_config.json": config, "adapter_model.bin": b"\x80\x02."}
-    make_adapter(house, olga, "pickle", pickled)
-    huge = make_adapter(house, olga, "huge", files)
+    make_adapter(house, olga, "pickled-voice", pickled)
+    huge = make_adapter(house, olga, "huge-voice", files)
     house.commit(olga, huge, [AddFile("adapter_config.json", b" " * (2**20 + 1))])
     for name, sentence in [
-        ("empty", "is no adapter: it has no `adapter_config.json`"),
+        ("no-voice", "is no adapter: it has no `adapter_config.json`"),
         ("open", "is no adapter: it has no `adapter_config.json`"),
-        ("bare", "has no `adapter_model.safetensors`"),
-        ("pickle", "only as `adapter_model.bin`, a format that can hold code and is never loaded"),
-        ("huge", "is too large for an adapter"),
+        ("bare-voice", "has no `adapter_model.safetensors`"),
+        (
+            "pickled-voice",
+            "only as `adapter_model.bin`, a format that can hold code and is never loaded",
+        ),
+        ("huge-voice", "is too large for an adapter"),
     ]:
         answer = ask(house, f"olga/{name}", person=olga)
         assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
@@ -240,10 +246,10 @@ def test_model_of_another_runner_takes_no_adapter(
 ) -> None:
     weights = {"model.safetensors": model_files["model.safetensors"]}
     others = {name: data for name, data in model_files.items() if name not in weights}
-    slow = house.make_repo(olga, "slow", files=others, large_files=weights)
+    slow = house.make_repo(olga, "slow-runner", files=others, large_files=weights)
     options = EngineOptions(runner=RunnerName.TRANSFORMERS)
     ModelOptions(house.database, house.clock).set(slow, options, by=OPERATOR)
-    answer = ask(house, str(adapter.repo_id), "/models/olga/slow", olga)
+    answer = ask(house, str(adapter.repo_id), "/models/olga/slow-runner", olga)
     assert answer.status_code == 422
     assert "`adapter_id` needs the runner `openvino`" in answer.json()["error"]
     assert answer.json()["error"].endswith("this model is run by `transformers`")

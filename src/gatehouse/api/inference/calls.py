@@ -14,12 +14,12 @@ from anyio.to_thread import run_sync
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 
+from gatehouse.api.inference.adapters import with_adapter
 from gatehouse.api.inference.answers import rate_limit_headers
 from gatehouse.api.inference.departures import until_the_client_leaves
 from gatehouse.api.inference.endings import note_end
 from gatehouse.api.inference.patience import find_patience
 from gatehouse.core.errors import GatehouseError
-from gatehouse.engines.base import RunnerName
 from gatehouse.engines.registry import EngineName
 from gatehouse.http.actors import CurrentActor
 from gatehouse.http.addresses import base_url
@@ -31,10 +31,8 @@ from gatehouse.identity.actors import Actor
 from gatehouse.identity.counters import CountersBusy
 from gatehouse.identity.plans import PlanLimits, plan_of
 from gatehouse.inference.cache.response_cache import CacheOutcome
-from gatehouse.inference.errors import ValidationFailed
 from gatehouse.inference.generation import Target
 from gatehouse.inference.json_fields import Fields
-from gatehouse.inference.lifecycle.adapter_sources import AdapterSource
 from gatehouse.inference.lifecycle.messages import Claim, ModelSource
 from gatehouse.inference.lifecycle.model_sources import TaskNotSupported
 from gatehouse.inference.meter import Meter
@@ -46,21 +44,8 @@ from gatehouse.repos.repository import Repository
 
 _call_numbers = itertools.count(1)
 
-# What is chosen for a model by itself, given adapters to run, is the one that runs them.
-_RUN_ADAPTERS = frozenset({RunnerName.AUTO, RunnerName.OPENVINO})
-
 Result = TypeVar("Result")
 Runnable = Annotated[Repository, Depends(ModelGate())]
-
-
-class AdapterRefused(ValidationFailed):
-    """What runs the model takes no adapters."""
-
-    def __init__(self, runner: str) -> None:
-        super().__init__(
-            f"`adapter_id` needs the runner `{RunnerName.OPENVINO}`, and this model is run by "
-            f"{runner}"
-        )
 
 
 @dataclass(eq=False)
@@ -195,7 +180,7 @@ class ModelCall:
             raise TaskNotSupported(task, self.name)
         self.services.admission.require_size(self.caller, self.name, source.weight_bytes)
         if self.adapter is not None:
-            source, found = await self._with_adapter(source, self.adapter)
+            source, found = await with_adapter(self.services, source, self.adapter)
             version, adapter = f"{source.version}:{found.version}", found.folder
         patience = find_patience(
             self.request.headers,
@@ -247,20 +232,6 @@ class ModelCall:
         if self._source is None:
             self._source = await run_sync(self._find_source)
         return self._source
-
-    async def _with_adapter(
-        self, source: ModelSource | RemoteSource, adapter: NamedModel
-    ) -> tuple[ModelSource, AdapterSource]:
-        """The model in a host that takes adapters, and the adapter."""
-        if isinstance(source, RemoteSource):
-            raise AdapterRefused("another server")
-        if source.options.runner not in _RUN_ADAPTERS:
-            raise AdapterRefused(f"`{source.options.runner}`")
-        sources, named = self.services.adapter_sources, (adapter.repository, adapter.revision)
-        found = sources.remembered(*named)
-        if found is None:
-            found = await run_sync(sources.at, *named)
-        return source.with_adapters(keeps_answers=found.keeps_answers), found
 
     def _find_source(self) -> ModelSource | RemoteSource:
         """Blocking: reads git."""

@@ -6,7 +6,7 @@ import anyio
 import msgspec
 import pytest
 
-from gatehouse.engines.base import EngineOptions, ModelDescription, RunnerName
+from gatehouse.engines.base import EngineOptions, ModelDescription, RunnerName, WeightFormat
 from gatehouse.engines.messages import ForkHost, HostFailed, HostReady
 from gatehouse.inference.lifecycle.host_processes import HostEnded
 from gatehouse.inference.lifecycle.leases import Leases
@@ -311,6 +311,15 @@ async def test_vllm_is_given_time_to_load_and_memory_of_its_own(setting: Setting
     assert isinstance(answer, Declined)
     assert answer.reason is DeclineReason.TOO_LARGE
     assert answer.needed_bytes > 2048 * MIB
+
+
+async def test_a_model_in_fewer_bits_fits_where_the_whole_does_not(setting: Setting) -> None:
+    stored = ModelSource("s", "s", "/models/s", 350 * MIB)
+    answer = await setting.leases.acquire(stored)
+    assert isinstance(answer, Declined)
+    assert answer.reason is DeclineReason.TOO_LARGE
+    options = EngineOptions(RunnerName.OPENVINO, weight_format=WeightFormat.INT8)
+    await setting.load(msgspec.structs.replace(stored, key="i", options=options))
 
 
 async def test_key_value_cache_counts_against_the_budget(setting: Setting) -> None:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from gatehouse.engines.base import EngineOptions, ModelDescription, RunnerName
+from gatehouse.engines.base import EngineOptions, ModelDescription, RunnerName, WeightFormat
 from gatehouse.inference.lifecycle.messages import ModelSource
 
 # On top of the weights: what Python and activations of a quiet host take.
 _OVERHEAD_BYTES = 96 * 1024 * 1024
 _OVERHEAD_RATIO = 1.1
+# Of weights stored in 16 bits. Measured at 1.1 B parameters: 0.48 and 0.29; an embedding stays.
+_FORMAT_RATIOS = {WeightFormat.STORED: 1.0, WeightFormat.INT8: 0.6, WeightFormat.INT4: 0.4}
 # No honest model comes near these: they are for files made to take all there is.
 _LIMIT_RATIO = 2
 _LIMIT_OVERHEAD_BYTES = 4 * 1024**3
@@ -121,7 +123,8 @@ class Placements:
 def needed_bytes(source: ModelSource) -> int:
     """Memory to set aside for a model before it has been loaded."""
     more = _VLLM_BYTES if _is_by_vllm(source.options) else 0
-    return int(source.weight_bytes * _OVERHEAD_RATIO) + _OVERHEAD_BYTES + source.cache_bytes + more
+    ratio = _OVERHEAD_RATIO * _FORMAT_RATIOS[source.options.weight_format]
+    return int(source.weight_bytes * ratio) + _OVERHEAD_BYTES + source.cache_bytes + more
 
 
 def memory_limit_bytes(weight_bytes: int) -> int:

@@ -277,7 +277,11 @@ def _text_tokens(choice: dict[str, Any]) -> tuple[DeltaToken, ...]:
 
 def _likeliest(top: dict[str, Any]) -> tuple[ScoredToken, ...]:
     tokens = [_scored(text, score) for text, score in top.items()]
-    return tuple(sorted(tokens, key=lambda token: -(token.logprob or 0.0)))
+    return tuple(sorted(tokens, key=_by_likelihood))
+
+
+def _by_likelihood(token: ScoredToken) -> float:
+    return -(token.logprob or 0.0)
 
 
 def _chat_tokens(choice: dict[str, Any]) -> tuple[DeltaToken, ...]:
@@ -285,8 +289,10 @@ def _chat_tokens(choice: dict[str, Any]) -> tuple[DeltaToken, ...]:
     found = []
     for item in map(inner_object, content):
         likeliest = map(inner_object, inner_list(item.get("top_logprobs")))
-        top = tuple(_scored(other.get("token"), other.get("logprob")) for other in likeliest)
-        found.append(DeltaToken(_scored(item.get("token"), item.get("logprob")), top))
+        top = [_scored(other.get("token"), other.get("logprob")) for other in likeliest]
+        # vLLM puts the token that was chosen first, however likely it was.
+        top.sort(key=_by_likelihood)
+        found.append(DeltaToken(_scored(item.get("token"), item.get("logprob")), tuple(top)))
     return tuple(found)
 
 

@@ -1,6 +1,7 @@
 """The lines on a repository's page that use it from each client."""
 
 import ast
+import json
 
 import pytest
 from factories import Hub
@@ -59,3 +60,16 @@ def test_python_lines_are_python(hub: Hub, gate: Gate) -> None:
     for snippet in snippets(hub, RepoKind.MODEL, MODEL, gate).values():
         if "Python" in snippet.title:
             ast.parse(snippet.code)
+
+
+@pytest.mark.parametrize("task", ["summarization", "translation", "text2text-generation"])
+def test_a_model_of_two_texts_is_run_by_its_own_method(hub: Hub, task: str) -> None:
+    method = "text_generation" if task == "text2text-generation" else task
+    card = f"---\npipeline_tag: {task}\nlibrary_name: transformers\n---\n".encode()
+    found = snippets(hub, RepoKind.MODEL, {**MODEL, "README.md": card}, Gate.MANUAL)
+    assert "AutoModelForSeq2SeqLM" in found["transformers (Python)"].code
+    assert f"client.{method}(" in found["Run it from Python"].code
+    ast.parse(found["Run it from Python"].code)
+    assert "HF_TOKEN" in found["Run it with curl"].code
+    body = found["Run it with curl"].code.partition("-d ")[2].strip("'")
+    assert json.loads(body)["inputs"]

@@ -106,7 +106,7 @@ def test_guesses_right_and_wrong_change_no_answer(
 ) -> None:
     requests = requests_of(params)
     without = run(engine, requests)
-    engine._proposer = told(engine, requests, wrong_at)
+    engine.proposer = told(engine, requests, wrong_at)
     for request, expected in zip(requests, without, strict=True):
         (alone,) = run(engine, [request])
         assert (alone.ids, alone.text, alone.finish) == (
@@ -124,7 +124,7 @@ def test_right_guesses_save_steps(
     engine: BatchedTextGeneration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = ask("the cat", 60)
-    engine._proposer = told(engine, [request], lambda _: False)
+    engine.proposer = told(engine, [request], lambda _: False)
     sizes = count_steps(engine, monkeypatch)
     run(engine, [request])
     assert len(sizes) < 12
@@ -153,7 +153,7 @@ def test_answers_end_where_they_would_without_guesses(engine: BatchedTextGenerat
     expected = [run(engine, [request])[0] for request in requests]
     assert expected[0].finish is not None
     assert expected[0].finish.reason is FinishReason.STOP_SEQUENCE
-    engine._proposer = told(engine, [ask("hello world", 60)], lambda _: False)
+    engine.proposer = told(engine, [ask("hello world", 60)], lambda _: False)
     for request, before in zip(requests, expected, strict=True):
         (after,) = run(engine, [request])
         assert (after.ids, after.text, after.finish) == (before.ids, before.text, before.finish)
@@ -164,7 +164,7 @@ def test_a_grammar_is_not_guessed_past(
 ) -> None:
     grammar = Grammar(GrammarKind.REGEX, "[ab]{20}")
     (expected,) = run(engine, [ask("the cat", 40, grammar=grammar)])
-    engine._proposer = PromptLookup()
+    engine.proposer = PromptLookup()
     sizes = count_steps(engine, monkeypatch)
     (answer,) = run(engine, [ask("the cat", 40, grammar=grammar)])
     assert answer.ids == expected.ids
@@ -176,7 +176,7 @@ def test_a_preempted_sequence_loses_its_guesses_and_nothing_else(
 ) -> None:
     requests = requests_of({}, 110)
     expected = run(engine, requests)
-    engine._proposer = told(engine, requests, lambda place: place % 7 == 6)
+    engine.proposer = told(engine, requests, lambda place: place % 7 == 6)
     blocks = BlockManager(9, engine._runner.block_size)
     engine.scheduler = Scheduler(blocks, SchedulerLimits())
     answers = run(engine, requests)

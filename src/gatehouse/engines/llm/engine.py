@@ -95,7 +95,7 @@ class BatchedTextGeneration:
         proposer: Proposer | None = None,
     ) -> None:
         self._runner = runner
-        self._proposer = proposer
+        self.proposer = proposer
         self._tokenizer = tokenizer
         self._defaults = defaults
         self._facts = facts
@@ -307,11 +307,11 @@ class BatchedTextGeneration:
 
     def _guess(self, running: _Running) -> None:
         """Let tokens be run that may come next. What a grammar allows after them is not known."""
-        if self._proposer is None or running.text.constraint is not None:
+        if self.proposer is None or running.text.constraint is not None:
             return
         num_tokens = self.scheduler.room_for_guesses(running.scheduled)
         if num_tokens > 0:
-            running.scheduled.proposed_ids = self._proposer.propose(running.scheduled, num_tokens)
+            running.scheduled.proposed_ids = self.proposer.propose(running.scheduled, num_tokens)
 
     def _choose(self, running: _Running, logits: Logits, row: int) -> Choice:
         request = running.text.request

@@ -17,7 +17,7 @@ from gatehouse.engines.llm.scheduler import SchedulerLimits
 Told = tuple[int, int, float | None]
 
 _LONGEST_PROMPT = 100
-_MOST_NEW = 24
+_MOST_NEW = 20
 _LAST_ARRIVAL = 6
 
 

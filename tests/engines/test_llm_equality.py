@@ -117,18 +117,23 @@ def seeded(seed: int) -> SamplingParams:
     return SamplingParams(do_sample=True, seed=seed, temperature=1.1, top_p=0.95)
 
 
-def ask_in_crowd(ids: list[int], sampling: SamplingParams) -> GenerationRequest:
+def ask_in_crowd(
+    ids: list[int], sampling: SamplingParams, num_new: int = NUM_NEW
+) -> GenerationRequest:
     return GenerationRequest(
-        TokensPrompt(tuple(ids)), sampling, max_new_tokens=NUM_NEW, num_top_tokens=1
+        TokensPrompt(tuple(ids)), sampling, max_new_tokens=num_new, num_top_tokens=1
     )
 
 
 def test_an_answer_does_not_depend_on_what_else_is_scheduled(crowd: Crowd) -> None:
     """Tokens and, to the last bit, their probabilities: greedy ones and those of a seed."""
     prompts = crowd.model.prompts
-    targets = [ask_in_crowd(prompts[2], seeded(11)), ask_in_crowd(prompts[3], SamplingParams())]
+    targets = [
+        ask_in_crowd(prompts[2], seeded(11), num_new=24),
+        ask_in_crowd(prompts[3], SamplingParams(), num_new=24),
+    ]
     alone = [crowd.run_alone(target) for target in targets]
-    assert all(len(tokens) == NUM_NEW for tokens in alone)
+    assert all(len(tokens) == 24 for tokens in alone)
     draw = random.Random(4)
     for _ in range(20):
         assert crowd.run_at_random(targets, draw) == alone

@@ -1,5 +1,6 @@
 """What loading a model costs: nodes of its graph, memory, threads."""
 
+import json
 import mmap
 import os
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from llm_models import save_decoder
+from safetensors.torch import save_file
 from tiny_models import save_tiny_llama
 
 from gatehouse.engines.base import EngineOptions, ModelNotLoadable
@@ -61,20 +63,34 @@ def test_what_is_read_of_a_file_does_not_pile_up(tmp_path: Path) -> None:
 def test_broken_tokenizer_is_told_of_though_it_is_read_beside_the_weights(tmp_path: Path) -> None:
     save_tiny_llama(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ModelNotLoadable, match="`tokenizer.json` is not JSON"):
+    with pytest.raises(ModelNotLoadable, match=r"`tokenizer\.json` is not JSON"):
         load_batched_text_generation(tmp_path, EngineOptions(), 1)
 
 
 def test_broken_weights_end_loading_though_the_tokenizer_is_sound(tmp_path: Path) -> None:
     save_tiny_llama(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
-    with pytest.raises(ModelNotLoadable, match="header of an impossible size"):
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 9}))
+    with pytest.raises(ModelNotLoadable, match="hold no tensor"):
         load_batched_text_generation(tmp_path, EngineOptions(), 1)
 
 
+def test_mapped_weights_are_no_memory_that_a_limit_counts(tmp_path: Path) -> None:
+    """`RLIMIT_DATA` holds hosts to what they may take: twice the weights, and some."""
+    save_file({"weight": torch.zeros(2**24)}, tmp_path / "model.safetensors")
+    before = _of_this_process("VmData")
+    checkpoint = Checkpoint(tmp_path)
+    assert _of_this_process("VmData") - before < 2**20
+    assert not checkpoint["weight"].array().any()
+
+
 def _mapped_bytes() -> int:
+    return _of_this_process("RssFile")
+
+
+def _of_this_process(name: str) -> int:
     status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssFile:"))
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(f"{name}:"))
 
 
 def _num_constants(folder: Path) -> int:

@@ -1,7 +1,9 @@
 """The weights of a graph: constants over the bytes of a model's files, or over quantized copies."""
 
+import ctypes
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gatehouse.engines.llm.nodes import Node, integers
@@ -110,7 +112,10 @@ class GraphWeights:
         self, array: NDArray[Any], shape: tuple[int, ...], kind: Any, name: str = ""
     ) -> Node:
         """A constant that points into an array."""
-        shared = openvino.Tensor(array, openvino.Shape(list(shape)), kind)
+        # OpenVINO takes no read-only arrays, though it never writes. Bare memory has no such mark.
+        memory = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+        writable = np.frombuffer(memoryview(memory), array.dtype).reshape(array.shape)
+        shared = openvino.Tensor(writable, openvino.Shape(list(shape)), kind)
         self.borrowed += [array, shared]
         self.num_bytes += array.nbytes
         node = openvino.op.Constant(shared, shared_memory=True)

@@ -209,8 +209,8 @@ def read_file(path: Path) -> dict[str, StoredTensor]:
         if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise WeightsBroken("A file of weights has a header of an impossible size.")
         entries = parse_header(file.read(length), size - 8 - length)
-        # A private, writable map: OpenVINO takes no read-only arrays, though it never writes.
-        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        # Read-only, or the system would count it as memory that this process may need.
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     begin = 8 + length
     return {
         name: StoredTensor(entry.dtype, entry.shape, begin + entry.data_offsets[0], buffer)

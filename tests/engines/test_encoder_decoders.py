@@ -1,6 +1,7 @@
 """Models with an encoder against `transformers.generate` on the same folder."""
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from generating import Answer, ask, run
+from reversing_model import LENGTH, LETTERS, save_reversing_t5
 from tiny_encoder_decoders import (
     BART_POSITIONS,
     save_tiny_bart,
@@ -481,6 +483,16 @@ def test_the_engine_that_knows_every_architecture_is_chosen(folders: dict[str, P
         assert description.engine == "transformers"
         assert description.encoder_length is not None
         assert not description.can_infill
+
+
+def test_a_trained_model_does_what_it_learned_for_many_at_once(tmp_path: Path) -> None:
+    engine = load_text_generation(save_reversing_t5(tmp_path))
+    generator = random.Random(1)
+    texts = [" ".join(generator.choices(LETTERS, k=LENGTH)) for _ in range(40)]
+    answers = run(engine, [ask(text, 20) for text in texts])
+    assert all(answer.finish == Finish(FinishReason.EOS_TOKEN, LENGTH + 1) for answer in answers)
+    right = [answer.text == text[::-1] for answer, text in zip(answers, texts, strict=True)]
+    assert sum(right) >= 38
 
 
 def _edit(path: Path, **values: Any) -> None:

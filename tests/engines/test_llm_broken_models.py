@@ -12,8 +12,9 @@ import torch
 from llm_models import save_decoder
 from safetensors.torch import load_file, save_file
 from tiny_models import make_tokenizer
+from transformers import AutoConfig
 
-from gatehouse.engines.base import EngineOptions, ModelNotLoadable, RunnerName
+from gatehouse.engines.base import EngineOptions, ModelNotLoadable, RunnerName, RunnerUnsuited
 from gatehouse.engines.choice import load_text_generation
 from gatehouse.engines.llm.openvino_runner import RunnerOptions, load_runner
 from gatehouse.engines.llm.quiet_openvino import openvino
@@ -170,6 +171,15 @@ def test_a_context_that_no_memory_holds_is_refused(folder: Path) -> None:
     wanted = RunnerOptions(cache_bytes=2**60)
     with pytest.raises(ModelNotLoadable, match="not enough memory for the keys and values"):
         load_runner(folder, wanted)
+
+
+@pytest.mark.parametrize("model_type", ["gemma3", "gpt_neo", "mamba", "mpt", "xlnet"])
+def test_what_others_may_run_is_not_called_broken(model_type: str, tmp_path: Path) -> None:
+    """Their configurations have other words for what all families here have."""
+    entries = AutoConfig.for_model(model_type).to_dict() | {"architectures": ["SomeForCausalLM"]}
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    with pytest.raises(RunnerUnsuited, match="no graph"):
+        load_text_generation(tmp_path, _OPENVINO, 1)
 
 
 def test_the_sound_one_is_run(folder: Path) -> None:

@@ -94,6 +94,16 @@ def read_config(folder: Path, context_length: int | None = None) -> DecoderConfi
     return parse_config(entries, context_length)
 
 
+def architecture_of(entries: dict[str, Any]) -> str:
+    """The class name that a configuration gives, or else its model type.
+
+    Raises:
+        ConfigBroken: It gives neither as it should.
+    """
+    fields = ConfigFields(entries)
+    return _architecture(fields) or fields.text("model_type")
+
+
 def parse_config(entries: dict[str, Any], context_length: int | None = None) -> DecoderConfig:
     """As `read_config`, from the entries."""
     fields = ConfigFields(entries)
@@ -111,7 +121,7 @@ def parse_config(entries: dict[str, Any], context_length: int | None = None) -> 
     allowed = fields.integer("max_position_embeddings", MAX_CONTEXT_LENGTH, default=2048)
     kept = kept_context_length(fields, allowed, context_length)
     return DecoderConfig(
-        architecture=_architecture(fields) or model_type,
+        architecture=architecture_of(entries),
         model_type=model_type,
         vocabulary_size=fields.integer("vocab_size", MAX_VOCABULARY_SIZE, low=2),
         hidden_size=hidden_size,

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gatehouse.engines.base import EngineOptions, Precision, Speculation
-from gatehouse.engines.llm.config import DecoderConfig, read_config
+from gatehouse.engines.llm.config import DecoderConfig, architecture_of, read_config
 from gatehouse.engines.llm.engine import BatchedTextGeneration, ModelFacts
+from gatehouse.engines.llm.families import family_of
 from gatehouse.engines.llm.generation_defaults import load_generation_defaults
 from gatehouse.engines.llm.openvino_runner import ComputeType, RunnerOptions, load_runner
 from gatehouse.engines.llm.scheduler import SchedulerLimits
@@ -33,7 +34,8 @@ def load_batched_text_generation(
         SamplingRuleUnsupported: As before, for its generation config.
         ModelNotLoadable: With a sentence that says why.
     """
-    checked_config(folder)
+    # First of all: only of the families known here can be said what a configuration should be.
+    family_of(architecture_of(checked_config(folder)))
     config = read_config(folder)
     checkpoint = Checkpoint(folder)
     defaults = load_generation_defaults(folder, config.vocabulary_size)

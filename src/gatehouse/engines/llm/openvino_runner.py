@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from gatehouse.engines.base import ModelNotLoadable, WeightFormat
 from gatehouse.engines.llm.config import DecoderConfig, read_config
-from gatehouse.engines.llm.config_fields import ArchitectureUnknown
-from gatehouse.engines.llm.families import FAMILIES
+from gatehouse.engines.llm.families import family_of
 from gatehouse.engines.llm.layers import DecoderGraph
 from gatehouse.engines.llm.mapped_files import letting_go
 from gatehouse.engines.llm.quantized_matrices import quantized_matrices
@@ -239,9 +238,7 @@ def load_runner(folder: Path, options: RunnerOptions) -> OpenVinoRunner:
         ModelNotLoadable: With a sentence that says why.
     """
     config = read_config(folder, options.context_length)
-    build = FAMILIES.get(config.architecture)
-    if build is None:
-        raise ArchitectureUnknown("This engine has no graph for the model's architecture.")
+    build = family_of(config.architecture)
     checkpoint = Checkpoint(folder)
     core = openvino.Core()
     compute_type = _available(core, options.compute_type)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from gatehouse.engines.llm.config import DecoderConfig
+from gatehouse.engines.llm.config_fields import ArchitectureUnknown
 from gatehouse.engines.llm.families import gemma, gpt2, gpt_neox, llama, mixtral, phi3
 from gatehouse.engines.llm.layers import DecoderGraph
 from gatehouse.engines.llm.nodes import Node
@@ -40,3 +41,15 @@ FAMILIES: dict[str, BuildDecoder] = {
     "gemma2": gemma.gemma2,
     "gemma3_text": gemma.gemma3,
 }
+
+
+def family_of(architecture: str) -> BuildDecoder:
+    """What builds the graph of this architecture.
+
+    Raises:
+        ArchitectureUnknown: It has none here.
+    """
+    build = FAMILIES.get(architecture)
+    if build is None:
+        raise ArchitectureUnknown("This engine has no graph for the model's architecture.")
+    return build

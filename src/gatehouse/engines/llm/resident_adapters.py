@@ -56,7 +56,8 @@ class ResidentAdapters:
     @property
     def num_rows(self) -> int:
         """Rows that a batch has to be given, however few are used."""
-        return max(self._rows.STEP, self._rows.num_used)
+        with self._accounts:
+            return max(self._rows.STEP, self._rows.num_used)
 
     def hold(self, key: str, folder: Path) -> AdapterPlace:
         """The place of an adapter, which stays there until `release`; read if it is not there.

@@ -127,8 +127,8 @@ class CopyWriter:
         try:
             # At the most a number and a scale for every item. What is not written takes no room.
             self._file.truncate(self._begin + 5 * _num_items(sources))
-            # Shared, so that it shows what is written; OpenVINO takes no read-only arrays.
-            self._buffer = mmap.mmap(self._file.fileno(), 0)
+            # A shared map, as this is one: it shows what is written.
+            self._buffer = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             self._file.seek(self._begin)
         except OSError:
             self.close()

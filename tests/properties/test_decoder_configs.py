@@ -68,11 +68,11 @@ _scalars = (
     | st.integers()
     | st.floats()
     | st.floats(0.5, 64.0)
-    | st.text(max_size=4)
+    | st.text("ab_é", max_size=4)
 )
 _json = st.recursive(
     _scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab_é", max_size=3), inner),
     max_leaves=6,
 )
 _numbers = st.integers(1, 600) | st.floats(1e-3, 1e6) | _scalars

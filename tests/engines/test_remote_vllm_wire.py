@@ -52,7 +52,8 @@ data: {"id":"chatcmpl-ac498d584632d255","object":"chat.completion.chunk","create
 data: [DONE]
 
 """
-ABILITIES = RemoteAbilities(*[RouteAbilities(logprobs=True, usage=True)] * 2, can_tokenize=True)
+ROUTE = RouteAbilities(logprobs=True, usage=True)
+ABILITIES = RemoteAbilities(ROUTE, ROUTE, can_tokenize=True)
 
 
 def read(prompt: Prompt, stream: str, max_new_tokens: int) -> list[SequenceOutput]:

@@ -47,9 +47,14 @@ def stream_details(sequence: GeneratedSequence) -> dict[str, Any]:
 
 
 def generated_token(generated: GeneratedToken) -> dict[str, Any]:
-    """Texts of the tokens that are not special join to the continuation."""
-    token = generated.token
-    return _scored(token) | {"text": token.text if token.special else generated.piece}
+    """Texts of the tokens that are not special join to the continuation.
+
+    A special token that releases held text stands for that text: it would not be shown otherwise.
+    """
+    token, piece = generated.token, generated.piece
+    if token.special and piece in ("", token.text):
+        return _scored(token)
+    return _scored(token) | {"text": piece, "special": False}
 
 
 def _scored(token: ScoredToken) -> dict[str, Any]:

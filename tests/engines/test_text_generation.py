@@ -12,7 +12,7 @@ import torch
 from generating import ask, run
 from tiny_models import CHAT_TEMPLATE, make_tokenizer
 from tokenizers import AddedToken
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from gatehouse.engines.base import (
     ChatPrompt,
@@ -417,6 +417,15 @@ def test_values_that_cannot_be_tell_nothing_of_the_insides(
     message = refused.value.message
     assert says in message
     assert not re.search("object has no|<class| 0x|module '|" + re.escape(str(tmp_path)), message)
+
+
+def test_models_without_attention_are_refused_in_words(llama_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    config = MambaConfig(vocab_size=vocab_size, hidden_size=16, num_hidden_layers=1, state_size=4)
+    MambaForCausalLM(config).save_pretrained(folder)
+    with pytest.raises(ModelNotLoadable, match="without attention"):
+        load_text_generation(folder)
 
 
 def test_kernels_from_elsewhere_are_refused(llama_folder: Path, tmp_path: Path) -> None:

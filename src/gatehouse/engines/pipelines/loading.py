@@ -141,8 +141,14 @@ def num_logits(model: Any) -> int:
 
 
 def cache_bytes_per_token(model: Any) -> int:
-    """Size of one token's keys and values over all layers, in bytes."""
+    """Size of one token's keys and values over all layers, in bytes.
+
+    Raises:
+        ModelNotLoadable: The model keeps none, but a state of another kind.
+    """
     config = model.config.get_text_config()
+    if getattr(config, "num_attention_heads", None) is None:
+        raise ModelNotLoadable("Models without attention, such as Mamba, are not run here.")
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = (
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gatehouse.engines.llm.engine import BatchedTextGeneration, ModelFacts
+from gatehouse.engines.llm.engine import BatchedTextGeneration
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
 from gatehouse.engines.llm.openvino_runner import (
     ComputeType,
@@ -15,6 +15,7 @@ from gatehouse.engines.llm.openvino_runner import (
 )
 from gatehouse.engines.llm.runner import Batch, Logits, ModelRunner
 from gatehouse.engines.llm.scheduler import SchedulerLimits
+from gatehouse.engines.text.model_text import ModelFacts
 
 _CACHE_BYTES = 2**25
 

@@ -37,11 +37,9 @@ from gatehouse.engines.llm.sampler import Choice, SamplingState, choose
 from gatehouse.engines.llm.scheduled_sequence import ScheduledSequence
 from gatehouse.engines.llm.scheduler import Scheduler, SchedulerLimits
 from gatehouse.engines.llm.speculation import Proposer
-from gatehouse.engines.text.chat_traits import chat_traits
-from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
-from gatehouse.engines.text.requests import RequestReader
+from gatehouse.engines.text.model_text import ModelFacts, ModelText
+from gatehouse.engines.text.prompts import refuse_invalid
 from gatehouse.engines.text.sequence import Sequence
-from gatehouse.engines.text.token_texts import TokenTexts
 
 # How long a step waits when every running sequence waits for its grammar.
 _GRAMMAR_WAIT_SECONDS = 0.02
@@ -60,17 +58,6 @@ class _Running:
     sampling: SamplingState
     scores: PromptScores
     start: Start | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What `ModelDescription` says and only whoever loaded the model knows."""
-
-    engine: str
-    architecture: str
-    context_length: int
-    dtype: str
-    num_parameters: int
 
 
 class BatchedTextGeneration:
@@ -96,18 +83,8 @@ class BatchedTextGeneration:
     ) -> None:
         self._runner = runner
         self.proposer = proposer
-        self._tokenizer = tokenizer
         self._defaults = defaults
-        self._facts = facts
-        self._texts = TokenTexts(tokenizer)
-        self._prompts = PromptReader(tokenizer, facts.context_length)
-        self._reader = RequestReader(
-            tokenizer,
-            self._prompts,
-            facts.context_length,
-            runner.vocabulary_size,
-            defaults.eos_token_ids,
-        )
+        self._text = ModelText(tokenizer, facts, runner.vocabulary_size, defaults.eos_token_ids)
         self.scheduler = Scheduler(
             BlockManager(runner.num_blocks, runner.block_size), limits or SchedulerLimits()
         )
@@ -116,29 +93,14 @@ class BatchedTextGeneration:
         self._adapters = AdapterHolds(runner.adapters)
         self._running: dict[int, _Running] = {}
         self._by_scheduled: dict[ScheduledSequence, _Running] = {}
-        # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
-        tokenizer("")
-        self._chat_traits = chat_traits(tokenizer, self._prompts.chat)
 
     def describe(self) -> ModelDescription:
-        facts = self._facts
-        return ModelDescription(
-            engine=facts.engine,
-            architecture=facts.architecture,
-            context_length=facts.context_length,
-            has_chat_template=bool(self._tokenizer.chat_template),
-            eos_token_ids=self._defaults.eos_token_ids,
-            dtype=facts.dtype,
-            device="cpu",
-            num_parameters=facts.num_parameters,
-            chat=self._chat_traits,
-            can_infill=self._prompts.infilling.is_possible,
-        )
+        return self._text.describe()
 
     def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
         if isinstance(request, EmbeddingRequest):
             raise refuse_invalid("the model generates text and gives no embeddings")
-        sequence = self._reader.read(request_id, request)
+        sequence = self._text.reader.read(request_id, request)
         self._adapters.hold(request_id, request.adapter)
         try:
             self._inbox.add(sequence)
@@ -147,7 +109,7 @@ class BatchedTextGeneration:
             raise
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        return self._prompts.tokenize(prompt)
+        return self._text.prompts.tokenize(prompt)
 
     def cancel(self, request_id: int) -> None:
         self._inbox.cancel(request_id)
@@ -181,7 +143,7 @@ class BatchedTextGeneration:
         self._inbox.clear()
         for running in list(self._running.values()):
             self._remove(running)
-        self._reader.close()
+        self._text.reader.close()
         self._runner.close()
 
     def _audit(self) -> None:
@@ -328,8 +290,8 @@ class BatchedTextGeneration:
         self, running: _Running, choice: Choice
     ) -> tuple[GeneratedToken, FinishReason | None]:
         piece, reason = running.text.take(choice.token_id)
-        token = self._texts.scored(choice.token_id, choice.logprob)
-        return GeneratedToken(token, piece, self._texts.top(choice.top)), reason
+        token = self._text.texts.scored(choice.token_id, choice.logprob)
+        return GeneratedToken(token, piece, self._text.texts.top(choice.top)), reason
 
     def _start(self, running: _Running) -> Start:
         text, scores = running.text, running.scores
@@ -337,8 +299,8 @@ class BatchedTextGeneration:
         if not text.request.prompt_details:
             return Start(len(text.prompt_ids), text.seed, (), waited)
         pairs = zip(text.prompt_ids, scores.logprobs(), strict=True)
-        details = tuple(self._texts.scored(token_id, logprob) for token_id, logprob in pairs)
-        top = tuple(self._texts.top(likeliest) for likeliest in scores.tops())
+        details = tuple(self._text.texts.scored(token_id, logprob) for token_id, logprob in pairs)
+        top = tuple(self._text.texts.top(likeliest) for likeliest in scores.tops())
         return Start(len(text.prompt_ids), text.seed, details, waited, top)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gatehouse.engines.base import EngineOptions, Precision, Speculation
 from gatehouse.engines.llm.config import DecoderConfig, architecture_of, read_config
-from gatehouse.engines.llm.engine import BatchedTextGeneration, ModelFacts
+from gatehouse.engines.llm.engine import BatchedTextGeneration
 from gatehouse.engines.llm.families import family_of
 from gatehouse.engines.llm.generation_defaults import load_generation_defaults
 from gatehouse.engines.llm.openvino_runner import ComputeType, RunnerOptions, load_runner
@@ -16,6 +16,7 @@ from gatehouse.engines.llm.speculation import PromptLookup
 from gatehouse.engines.llm.weights import Checkpoint
 from gatehouse.engines.text.cache_bounds import CACHE_BYTES
 from gatehouse.engines.text.model_folder import checked_config, load_tokenizer
+from gatehouse.engines.text.model_text import ModelFacts
 
 # Of all adapters at hand together: eight of a rank of 32.
 ADAPTER_RANK = 256

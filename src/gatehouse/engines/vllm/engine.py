@@ -24,15 +24,12 @@ from gatehouse.engines.base import (
     Start,
     TokenizedPrompt,
 )
-from gatehouse.engines.llm.engine import ModelFacts
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults
 from gatehouse.engines.llm.inbox import Inbox
 from gatehouse.engines.remote.base import UpstreamFailed, UpstreamMalformed
-from gatehouse.engines.text.chat_traits import chat_traits
-from gatehouse.engines.text.prompts import PromptReader, refuse_invalid
-from gatehouse.engines.text.requests import RequestReader
+from gatehouse.engines.text.model_text import ModelFacts, ModelText
+from gatehouse.engines.text.prompts import refuse_invalid
 from gatehouse.engines.text.sequence import Sequence
-from gatehouse.engines.text.token_texts import TokenTexts
 from gatehouse.engines.vllm.client import Arrival, End, StreamClient
 from gatehouse.engines.vllm.completions import (
     ReadToken,
@@ -85,7 +82,6 @@ class VllmTextGeneration:
         tokenizer: Of `transformers`; shared by all threads.
         defaults: What holds for sequences whose requests say nothing.
         facts: For `describe`.
-        device: `cpu` or `gpu`.
     """
 
     def __init__(
@@ -95,53 +91,26 @@ class VllmTextGeneration:
         tokenizer: Any,
         defaults: GenerationDefaults,
         facts: ModelFacts,
-        device: str,
     ) -> None:
         self._process = process
         self._client = client
-        self._tokenizer = tokenizer
         self._defaults = defaults
-        self._facts = facts
-        self._device = device
-        self._texts = TokenTexts(tokenizer)
-        self._prompts = PromptReader(tokenizer, facts.context_length)
-        self._reader = RequestReader(
-            tokenizer,
-            self._prompts,
-            facts.context_length,
-            defaults.vocabulary_size,
-            defaults.eos_token_ids,
-        )
+        self._text = ModelText(tokenizer, facts, defaults.vocabulary_size, defaults.eos_token_ids)
         self._inbox = Inbox()
         self._running: dict[int, _Running] = {}
-        # Sets the fast tokenizer's truncation once; later calls then only read it, from any thread.
-        tokenizer("")
-        self._chat_traits = chat_traits(tokenizer, self._prompts.chat)
 
     def describe(self) -> ModelDescription:
-        facts = self._facts
-        return ModelDescription(
-            engine=facts.engine,
-            architecture=facts.architecture,
-            context_length=facts.context_length,
-            has_chat_template=bool(self._tokenizer.chat_template),
-            eos_token_ids=self._defaults.eos_token_ids,
-            dtype=facts.dtype,
-            device=self._device,
-            num_parameters=facts.num_parameters,
-            chat=self._chat_traits,
-            can_infill=self._prompts.infilling.is_possible,
-        )
+        return self._text.describe()
 
     def add(self, request_id: int, request: GenerationRequest | EmbeddingRequest) -> None:
         if isinstance(request, EmbeddingRequest):
             raise refuse_invalid("the model generates text and gives no embeddings")
         refuse_unknown(request.sampling)
-        self._inbox.add(self._reader.read(request_id, request))
+        self._inbox.add(self._text.reader.read(request_id, request))
         self._client.wake()
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        return self._prompts.tokenize(prompt)
+        return self._text.prompts.tokenize(prompt)
 
     def cancel(self, request_id: int) -> None:
         self._inbox.cancel(request_id)
@@ -172,7 +141,7 @@ class VllmTextGeneration:
     def unload(self) -> None:
         self._inbox.clear()
         self._running.clear()
-        self._reader.close()
+        self._text.reader.close()
         self._client.close()
         self._process.close()
 
@@ -215,8 +184,8 @@ class VllmTextGeneration:
             read, finish = (), Finish(FinishReason.LENGTH, 0)
         for token in read:
             piece, reason = text.take(token.id)
-            scored = self._texts.scored(token.id, token.logprob)
-            tokens.append(GeneratedToken(scored, piece, self._texts.top(token.top)))
+            scored = self._text.texts.scored(token.id, token.logprob)
+            tokens.append(GeneratedToken(scored, piece, self._text.texts.top(token.top)))
             if reason is not None:
                 finish = Finish(reason, text.num_generated)
                 break
@@ -228,8 +197,8 @@ class VllmTextGeneration:
     def _start(self, running: _Running) -> Start:
         running.has_started = True
         text, scores = running.text, running.prompt_scores
-        details = tuple(self._texts.scored(score.id, score.logprob) for score in scores)
-        top = tuple(self._texts.top(score.top) for score in scores)
+        details = tuple(self._text.texts.scored(score.id, score.logprob) for score in scores)
+        top = tuple(self._text.texts.top(score.top) for score in scores)
         waited = text.started_at - text.queued_at
         return Start(len(text.prompt_ids), text.seed, details, waited, top)
 

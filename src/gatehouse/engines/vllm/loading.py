@@ -12,10 +12,10 @@ from gatehouse.engines.base import (
     RunnerUnsuited,
     WeightFormat,
 )
-from gatehouse.engines.llm.engine import ModelFacts
 from gatehouse.engines.llm.generation_defaults import GenerationDefaults, load_generation_defaults
 from gatehouse.engines.llm.weights import Checkpoint
 from gatehouse.engines.text.model_folder import checked_config, load_tokenizer
+from gatehouse.engines.text.model_text import ModelFacts
 from gatehouse.engines.vllm.client import StreamClient
 from gatehouse.engines.vllm.engine import VllmTextGeneration
 from gatehouse.engines.vllm.process import VllmProcess
@@ -75,10 +75,10 @@ def load_vllm_text_generation(
         context_length=context_length,
         dtype=dtype,
         num_parameters=sum(math.prod(tensor.shape) for tensor in checkpoint.values()),
+        device="gpu" if process.says(_ON_CUDA) else "cpu",
     )
-    device = "gpu" if process.says(_ON_CUDA) else "cpu"
     client = StreamClient(process.socket_path, COMPLETIONS)
-    return VllmTextGeneration(process, client, tokenizer, defaults, facts, device)
+    return VllmTextGeneration(process, client, tokenizer, defaults, facts)
 
 
 def refuse_unknown_defaults(defaults: GenerationDefaults) -> None:

@@ -52,7 +52,7 @@ return {
 def test_adapters_share_a_model_and_change_its_answers(
     server: HubServer, new_process: NewProcess, alice: Person, tmp_path: Path
 ) -> None:
-    base = push_storyteller(server, alice)
+    base = push_storyteller(server, alice, "adapted")
     model = HfApi(server.url, token=alice.read_token).hf_hub_download(base, "model.safetensors")
     adapters = [
         push_adapter(server, alice, f"voice-{seed}", save(tmp_path / str(seed), Path(model), seed))

@@ -60,8 +60,8 @@ def test_openvino_serves_the_surfaces_and_no_answer_depends_on_the_crowd(
     assert len(told["digits"]) == 4
 
 
-def push_storyteller(server: HubServer, owner: Person) -> str:
-    repo_id = f"{owner.name}/batched"
+def push_storyteller(server: HubServer, owner: Person, name: str = "batched") -> str:
+    repo_id = f"{owner.name}/{name}"
     api = HfApi(server.url, token=owner.write_token)
     api.create_repo(repo_id)
     folder = Path(str(resources.files("gatehouse.server"))) / "demo_models" / "storyteller"

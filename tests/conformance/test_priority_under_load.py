@@ -109,7 +109,7 @@ def test_pro_requests_go_before_free_ones_that_came_earlier(
 ) -> None:
     crowded = push_model(alice, "crowded", written_folder)
     # So many that none of them has more calls at once than a plan allows.
-    free = [server.person(name).read_token for name in ("dora", "emil", "fay", "gus")]
+    free = [server.person(name).read_token for name in ("wilma", "xenia", "yuri", "zoe")]
     answers = new_process(python_process, None, OPENING).ask(
         PROGRAM,
         url=crowded.url,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,9 @@ from benchmarks.engine.workloads import Answer, Prompts, Workload
 _console = Console(stderr=True, highlight=False, width=150)
 
 Make = Callable[[Prompts], Workload]
+
+# Threads of an engine may go on spinning for a while after its last answer (vLLM's do).
+_REST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,7 @@ class Race:
 
     def _ask(self, part: str, name: EngineName, workload: Workload) -> None:
         label = self._contenders[name].label
+        time.sleep(_REST_SECONDS)
         try:
             answer = self._workers[name].run(workload)
         except WorkerBroke as error:

@@ -4,6 +4,7 @@ Pure: turns bytes into messages and back; the callers own the sockets.
 """
 
 import struct
+import threading
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -11,6 +12,9 @@ import msgspec
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
+# msgspec looks at a type when it first decodes it, and lets other threads run meanwhile: one that
+# asks for the same type then gets what is only half prepared, and crashes.
+_preparing = threading.Lock()
 
 Message = TypeVar("Message")
 
@@ -35,7 +39,8 @@ class FrameReader(Generic[Message]):
     """Collects bytes and gives back whole messages of one type (or union of types)."""
 
     def __init__(self, message_type: Any) -> None:
-        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(message_type)
+        with _preparing:
+            self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(message_type)
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:

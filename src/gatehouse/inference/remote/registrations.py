@@ -32,6 +32,10 @@ _MAX_KEY = 4096
 _MAX_CONTEXT = 2**31 - 1
 
 
+# Several threads that look at a type for the first time can crash in msgspec (see `framing`).
+msgspec.json.Decoder(RemoteAbilities)
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteServer:
     """What an administrator says of a server.
